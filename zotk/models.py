@@ -1,0 +1,52 @@
+"""Networks as pure functions of their parameters."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+__all__ = ["functional", "mlp"]
+
+Model = Callable[[dict[str, Tensor], Tensor], Tensor]
+
+
+def functional(net: nn.Module) -> tuple[Model, dict[str, Tensor]]:
+    """``(f, params)`` with ``f(params, x) = net(x)`` for the parameters ``params``.
+
+    ``params`` maps names to detached tensors that share memory with the network's, x has
+    shape (n, …) and the result is the network's own, (n, c). Buffers stay the network's.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net is a {type(net).__name__}; a torch.nn.Module is needed")
+    params = {name: p.detach() for name, p in net.named_parameters()}
+
+    def f(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(net, params, (x,))
+
+    return f, params
+
+
+def mlp(
+    widths: Sequence[int],
+    activation: Callable[[], nn.Module] = nn.Tanh,
+    *,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """Linear layers of the given widths with ``activation()`` between them.
+
+    Weights are N(0, 1/fan-in), biases 0, drawn from ``generator`` (None: seeded 0).
+    """
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(f"widths is {list(widths)}; two or more positive widths are needed")
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
+        with torch.no_grad():
+            linear.weight.normal_(0, fan_in**-0.5, generator=generator)
+            linear.bias.zero_()
+        layers += [linear, activation()]
+    return nn.Sequential(*layers[:-1])
