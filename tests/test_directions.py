@@ -111,7 +111,9 @@ def test_samplers_have_the_stated_moments(law, draw):
         pytest.skip("drawn in blocks only")
     else:
         like = [torch.empty(2, dtype=torch.float64), torch.empty(1, 1, dtype=torch.float64)]
-        z = torch.stack([torch.cat([p.flatten() for p in law.pieces(like, s)]) for s in range(9000)])
+        z = torch.stack(
+            [torch.cat([p.flatten() for p in law.pieces(like, s)]) for s in range(9000)]
+        )
     s = law.second_moment(d)
     if isinstance(law, zotk.Orthogonal):  # blocks are independent, rows of a block are not
         z = z.view(-1, d, d)
@@ -197,9 +199,12 @@ def test_shapes_and_dtypes(n, d, law, dtype):
         (lambda: zotk.Rademacher().sample(1, 0), ValueError),
         (lambda: zotk.Rademacher().sample(1.5, 2), TypeError),
         (lambda: zotk.Rademacher().sample(1, 2, dtype=torch.int64), TypeError),
-        (lambda: zotk.Rademacher().sample(1, 2, device="meta", generator=torch.Generator()), ValueError),
+        (
+            lambda: zotk.Rademacher().sample(1, 2, device="meta", generator=torch.Generator()),
+            ValueError,
+        ),
     ],
 )
 def test_bad_input(call, error):
-    with pytest.raises(error, match="is|lives"):
+    with pytest.raises(error, match=r"is|lives"):
         call()

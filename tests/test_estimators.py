@@ -148,7 +148,7 @@ def network(dtype, seed=0):
 @pytest.mark.parametrize("queries", [1, 3])
 def test_memory_modes_and_grad_agree(law, scheme, queries):
     options = {"directions": law, "scheme": scheme, "queries": queries, "eps": 1e-4}
-    net, loss = network(torch.float64)
+    net, _ = network(torch.float64)
     x = torch.randn(7, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     f, params = zotk.functional(net)
 

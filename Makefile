@@ -1,0 +1,53 @@
+# `make` lists what there is. PYTHON makes .venv; PIP_ARGS go to pip, for instance
+#   make book PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PYTHON ?= python3
+PIP_ARGS ?=
+PROFILE = quick
+SEED = 1
+CH =
+P =
+
+READY := .venv/ready
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help book test check lab chapter verify browse clean
+.DELETE_ON_ERROR:
+
+help: ## list the commands
+	@awk -F ': .*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+book: $(READY) ## execute what changed, build the site (PROFILE=full: at paper scale)
+	$(PY) -m ci.run --profile $(PROFILE)
+	$(PY) -m ci.build --profile $(PROFILE)
+
+test: check ## check the sources, test zotk and ci
+	$(PY) -m pytest
+
+check: $(READY) ## lint, types, numbers in the prose
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m ci.prose
+
+lab: $(READY) ## open the chapters as notebooks in JupyterLab
+	$(PY) -m ci.lab
+
+chapter: $(READY) ## run one chapter beside the book: CH=name P="seed=3 draws=1000"
+	@test -n "$(CH)" || { echo 'say which chapter: make chapter CH=name'; exit 2; }
+	$(PY) -m ci.run --only $(CH) --parameters $(P)
+
+verify: $(READY) ## all checks under another seed of the book: SEED=7
+	$(PY) -m ci.run --profile checks --seed $(SEED)
+
+browse: book ## open every page in headless Chromium
+	$(PY) -m ci.browse build/html
+
+clean: ## remove what was built; .venv and .cache stay
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 …'; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt -c constraints.txt $(PIP_ARGS)
+	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $@

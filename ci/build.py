@@ -1,0 +1,180 @@
+"""Build the site from `book/` and the executed chapters.
+
+    python -m ci.build [--profile quick|full] [--seed N]
+
+jupyter-book builds into a fresh folder with warnings as errors; only a site without one takes
+the place of `build/html`. A site that was made of what lies here now is kept as it is.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
+from ci.run import ANSI, TIED, environment, only_one, tail
+
+INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
+MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself
+COMPLAINT = re.compile(r"\b(WARNING|ERROR|SEVERE|CRITICAL):")
+REDIRECT = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="refresh" content="0; url={target}">
+<link rel="icon" href="_static/favicon.svg">
+<title>Title page</title>
+</head>
+<body><p><a href="{target}">Title page</a></p></body>
+</html>
+"""
+
+
+class BuildError(Exception):
+    """The site could not be built; the message says why."""
+
+
+def stage(root: Path, chapters: Sequence[Chapter]) -> Path:
+    """Copy the pages of `book/` and the executed chapters with their records to `build/source`."""
+    stale = [chapter.name for chapter in chapters if chapter.fresh() is None]
+    if stale:
+        raise BuildError(f"no valid run of {', '.join(stale)}: `make book` executes what it lacks")
+    source = root / "build/source"
+    shutil.rmtree(source, ignore_errors=True)
+    skipped = shutil.ignore_patterns("_ext", "__pycache__", ".*")
+    shutil.copytree(root / "book", source, ignore=skipped)
+    (source / "chapters").mkdir(exist_ok=True)
+    for chapter in chapters:
+        for file in (chapter.notebook, chapter.record):
+            shutil.copyfile(file, source / "chapters" / file.name)
+    return source
+
+
+def inputs_digest(root: Path, source: Path) -> str:
+    """A digest of everything the site depends on; the assets are pinned in `ci`."""
+    files = [path for name in INPUTS if (path := root / name).is_file()]
+    for folder in (source, root / "book/_ext", root / "ci", root / "zotk"):
+        files += files_under(folder)
+    return hashlib.sha256((platform.python_version() + digest(files, root)).encode()).hexdigest()
+
+
+def site_digest(site: Path) -> str:
+    """A digest of the names and sizes of a site's files."""
+    files = (path for path in files_under(site) if path.name != MADE_OF)
+    lines = (f"{path.relative_to(site).as_posix()} {path.stat().st_size}" for path in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def is_current(site: Path, inputs: str) -> bool:
+    """Whether a site was made of these inputs and still has all its files."""
+    try:
+        made_of = json.loads((site / MADE_OF).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(made_of == {"inputs": inputs, "site": site_digest(site)})
+
+
+def make(root: Path, source: Path) -> Path:
+    """Run jupyter-book into a fresh folder; return the folder of the pages.
+
+    Raises `BuildError` on any warning or error; the whole log is in `build/site.log`.
+    """
+    fresh, log = root / "build/scratch/site", root / "build/site.log"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    command = [sys.executable, "-P", str(TIED), "jupyter_book.cli.main:main", "build", str(source)]
+    command += ["--config", str(root / "_config.yml"), "--path-output", str(fresh)]
+    command += ["-W", "-n", "--keep-going"]
+    with log.open("wb") as stream:
+        code = subprocess.run(
+            command,
+            cwd=root,
+            env=environment(root, "quick"),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        ).returncode
+    if code:
+        text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
+        complaints = [line for line in text.splitlines() if COMPLAINT.search(line)]
+        text = "\n".join(dict.fromkeys(complaints)) or tail(text)
+        raise BuildError(f"{text}\nthe site was not built; all of the log is in {log}")
+    return fresh / "_build/html"
+
+
+def complete_redirect(site: Path) -> None:
+    """Make the redirect that stands in for an index page a page of its own right."""
+    index = site / "index.html"
+    target = re.fullmatch(r'<meta .*content="0; url=([^"]+)" />\s*', index.read_text("utf-8"))
+    if target:
+        index.write_text(REDIRECT.format(target=target[1]), encoding="utf-8")
+
+
+def publish(new: Path, site: Path) -> None:
+    """Put the new site in the place of the old one; `recover` completes a cut-off swap."""
+    old = site.with_name("html.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if site.exists():
+        site.rename(old)
+    new.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(site: Path) -> None:
+    """Bring back the site that a killed `publish` had put aside."""
+    old = site.with_name("html.old")
+    if old.exists() and not site.exists():
+        old.rename(site)
+
+
+def build(root: Path, profile: str = "quick", seed: int = 0) -> tuple[Path, bool]:
+    """Bring `build/html` up to date; return it, and whether it was made anew.
+
+    Raises `ChapterError` or `BuildError`, and then leaves the site there was untouched.
+    """
+    site = root / "build/html"
+    recover(site)
+    source = stage(root, plan(root, profile, seed))
+    inputs = inputs_digest(root, source)
+    if is_current(site, inputs):
+        return site, False
+    new = make(root, source)
+    complete_redirect(new)
+    made_of = {"inputs": inputs, "site": site_digest(new)}
+    (new / MADE_OF).write_text(json.dumps(made_of), encoding="utf-8")
+    publish(new, site)
+    shutil.rmtree(root / "build/scratch/site")
+    return site, True
+
+
+def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ci.build", description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", choices=("quick", "full"), default="quick")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the book")
+    args = parser.parse_args(argv)
+    started = time.monotonic()
+    print("building the site …", flush=True)
+    try:
+        with only_one(root):
+            site, made = build(root, args.profile, args.seed)
+    except (BuildError, ChapterError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    state = f"built in {time.monotonic() - started:.1f} s" if made else "unchanged"
+    print(
+        f"The site is {state}.\n"
+        f"  open   {(site / 'index.html').as_uri()}\n"
+        f"  serve  python3 -m http.server --directory '{site}' 8000"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

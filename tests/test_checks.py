@@ -1,0 +1,237 @@
+"""A check must accept the truth, reject nearby falsehoods, and refuse to judge without power."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+
+import zotk
+from zotk.checks import ALPHA, _sidak
+
+
+@pytest.fixture
+def check():
+    return zotk.Check("some.claim", seed=4)
+
+
+NEAR = {"a tenth more": 1.1}
+
+
+def test_accepts_the_truth_and_records_it(check):
+    r = check.equal(1 + 1e-9, 1.0, rtol=1e-8, twins=NEAR, what="here")
+    assert r.passed and r.id == "some.claim" and r.what == "here" and r.kind == "equal"
+    assert r.alpha == 0 and r.stderr is None and r.tolerance == pytest.approx(1e-8)
+    (twin,) = r.twins
+    assert twin.rejected and twin.near and twin.predicted == 1.1
+    assert twin.z == pytest.approx(0.1 / 1e-8, rel=1e-6)
+    assert twin.distance == pytest.approx(math.log2(1.1))
+    assert r.seed == 4 and r.dtype == "float64" and r.device == "cpu"
+
+
+def test_rejects_a_wrong_formula(check):
+    with pytest.raises(zotk.CheckFailed, match=r"measured 1\.01"):
+        check.equal(1.01, 1.0, rtol=1e-8, twins=NEAR)
+    with pytest.raises(zotk.CheckFailed, match=r"tenth more.*not rejected"):
+        check.equal(1.0, 1.0, rtol=0.2, twins=NEAR)
+    with pytest.raises(zotk.CheckFailed):
+        check.equal(1.06, 1.0, stderr=1e-2, twins=NEAR)
+
+
+@pytest.mark.parametrize("twins", [{}, None])
+def test_without_twins_no_check(check, twins):
+    with pytest.raises(ValueError, match="without twins"):
+        check.equal(1.0, 1.0, rtol=1e-9, twins=twins)
+
+
+@pytest.mark.parametrize(
+    "far",
+    [{"ten times": 10.0}, {"other sign": -1.0}, {"nothing": 0.0}, {"2.1": 2.1}, {".49": 0.49}],
+)
+def test_far_twins_are_not_enough(check, far):
+    with pytest.raises(ValueError, match="no twin is near"):
+        check.equal(1.0, 1.0, rtol=1e-9, twins=far)
+    check.equal(1.0, 1.0, rtol=1e-9, twins={**far, **NEAR})
+
+
+@pytest.mark.parametrize("twin", [2.0, 0.5])
+def test_a_factor_two_is_near(check, twin):
+    assert check.equal(3.0, 3.0, rtol=1e-9, twins={"twin": 3 * twin}).twins[0].near
+
+
+def test_power_rule(check):
+    """One number needs a twin at 4.89 + 4.75 standard errors; fewer draws cannot pass by luck."""
+    with pytest.raises(zotk.Underpowered, match=r"needs 930,2\d\d draws, has 10,000"):
+        check.equal(1.0, 1.0, stderr=0.1, draws=10_000, twins=NEAR)
+    with pytest.raises(zotk.Underpowered, match="times the draws"):
+        check.equal(1.0, 1.0, stderr=0.1 / 9.6, twins=NEAR)
+    r = check.equal(1.0, 1.0, stderr=0.1 / 9.7, twins=NEAR)
+    assert r.alpha == ALPHA
+    needed = check.equal(1.0, 1.0, stderr=1 / 9.6453, twins={"twice": 2.0})  # n = 93 Var/Δ²
+    assert needed.stderr**-2 == pytest.approx(93, rel=1e-3)
+    with pytest.raises(zotk.Underpowered):
+        check.equal(1.0, 1.0, stderr=1 / 9.6451, twins={"twice": 2.0})
+    with pytest.raises(zotk.Underpowered):  # each twin must be in reach, not only one
+        check.equal(1.0, 1.0, stderr=0.1 / 9.7, twins={**NEAR, "closer": 1.05})
+
+
+def test_false_alarms_are_shared_by_entries():
+    """Šidák: all entries of an array together raise an alarm with probability α."""
+    for m in (1, 10, 10_000):
+        each = 2 * (1 - 0.5 * (1 + math.erf(_sidak(m) / math.sqrt(2))))
+        assert binom.sf(0, m, each) == pytest.approx(ALPHA, rel=1e-3)
+
+
+def test_a_noise_free_entry_must_agree_exactly(check):
+    stderr = np.array([0.01, 0.0])
+    check.equal(np.array([1.0, 2.0]), [1, 2.0], stderr=stderr, twins={"t": np.array([1.5, 2])})
+    with pytest.raises(zotk.CheckFailed):
+        check.equal(np.array([1.0, 2.1]), [1, 2.0], stderr=stderr, twins={"t": np.array([1.5, 2])})
+
+
+def test_arrays_reduce_to_the_worst_entry(check):
+    m = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    p = m.clone()
+    p[1, 0] = 3.0 * (1 + 1e-4)
+    r = check.equal(m, p, rtol=1e-3, twins={"transposed": p.T, "all": 1.5 * p})
+    assert r.index == (1, 0) and r.shape == (2, 2) and r.dtype == "float32"
+    assert r.measured == 3.0
+    assert r.twins[0].near is True and r.twins[0].rejected
+
+
+def test_relative_to_the_largest_entry(check):
+    m = np.array([1.0, 1e-9])
+    with pytest.raises(zotk.CheckFailed):
+        check.equal(m, [1.0, 2e-9], rtol=1e-6, twins={"t": [1.5, 2e-9]})
+    check.equal(m, [1.0, 2e-9], rtol=1e-6, relative_to="largest", twins={"t": [1.5, 9e-9]})
+    with pytest.raises(ValueError, match="near"):  # small entries cannot make a twin near
+        check.equal(m, [1.0, 2e-9], rtol=1e-6, relative_to="largest", twins={"t": [9.0, 2e-9]})
+    with pytest.raises(ValueError, match="relative_to"):
+        check.equal(m, m, rtol=1e-6, relative_to="smallest", twins={"t": 2 * m})
+
+
+def test_an_entry_claimed_zero(check):
+    p = np.array([[2.0, 0.0], [0.0, 2.0]])
+    t = np.array([[2.0, 1.0], [1.0, 2.0]])
+    assert check.equal(p, p, rtol=1e-9, twins={"correlated": t}).twins[0].distance == 0.5
+    with pytest.raises(ValueError, match="near"):
+        check.equal(0.0, 0.0, rtol=1e-9, twins={"t": 0.1})
+
+
+def test_integers_need_no_tolerance(check):
+    r = check.equal(np.array([3, 4]), np.array([3, 4]), twins={"t": np.array([3, 5])})
+    assert r.tolerance == 0 and r.twins[0].z is None
+    with pytest.raises(zotk.CheckFailed):
+        check.equal(3, 4, twins={"t": 5})
+    for kwargs in ({}, {"rtol": 1e-3, "stderr": 0.1}):
+        with pytest.raises(ValueError, match="exactly one of stderr and rtol"):
+            check.equal(1.0, 1.0, twins=NEAR, **kwargs)
+
+
+def test_rate(check):
+    x = np.array([1.0, 2, 4, 8])
+    r = check.rate(x, 3 * x**2, 2, atol=0.01, twins={"3/2": 1.5})
+    assert r.measured == pytest.approx(2) and r.twins[0].distance == pytest.approx(1)
+    with pytest.raises(ValueError, match="near"):
+        check.rate(x, 3 * x**2, 2, atol=0.01, twins={"1": 1.0})
+    with pytest.raises(zotk.CheckFailed):
+        check.rate(x, 3 * x**1.9, 2, atol=0.01, twins={"3/2": 1.5})
+    with pytest.raises(ValueError, match="exactly one"):
+        check.rate(x, x, 1, twins={"3/2": 1.5})
+    with pytest.raises(ValueError, match="positive"):
+        check.rate(x, -x, 1, atol=0.1, twins={"3/2": 1.5})
+    with pytest.raises(ValueError, match="n ≥ 3"):
+        check.rate(x[:2], x[:2], 1, atol=0.1, twins={"3/2": 1.5})
+
+
+def test_rate_propagates_standard_errors(check):
+    """The slope's standard error against a simulation of the same fit."""
+    g = np.random.default_rng(0)
+    x, relative = np.array([1.0, 2, 4, 8, 16]), 0.01
+    fits = []
+    for _ in range(300):
+        y = x**1.5 * (1 + relative * g.standard_normal(5))
+        fits.append(check.rate(x, y, 1.5, stderr=relative * y, twins={"1": 1.0}))
+    z = [f.z for f in fits]
+    assert 0.85 < np.std(z) < 1.15 and abs(np.mean(z)) < 0.3
+    noisy = {"stderr": 0.5 * x, "draws": 100, "twins": {"1": 1.25}}
+    with pytest.raises(zotk.Underpowered, match="draws, has 100"):
+        check.rate(x, x, 1, **noisy)
+    one = check.rate(x, x**1.5, 1.5, stderr=0.01, twins={"1": 1.0})
+    assert one.stderr == 0.01
+
+
+def test_bound(check):
+    values = np.array([0.5, 0.99])
+    r = check.bound(values, 1.0, side="upper", rtol=1e-9, twins={"0.9": 0.9})
+    assert r.measured == 0.99 and r.twins[0].rejected
+    check.bound(-values, -1.0, side="lower", rtol=1e-9, twins={"-0.9": -0.9})
+    with pytest.raises(zotk.CheckFailed):
+        check.bound(values, 0.98, side="upper", rtol=1e-9, twins={"0.9": 0.9})
+    with pytest.raises(zotk.CheckFailed, match="not rejected"):  # the stronger bound holds too
+        check.bound(values, 1.1, side="upper", rtol=1e-9, twins={"1": 1.0})
+    with pytest.raises(ValueError, match="no stronger"):
+        check.bound(values, 1.0, side="upper", rtol=1e-9, twins={"weaker": 1.1})
+    with pytest.raises(ValueError, match="side"):
+        check.bound(values, 1.0, side="both", rtol=1e-9, twins={"0.9": 0.9})
+
+
+def test_count(check):
+    r = check.count(7, 7, twins={"one off": 8})
+    assert r.twins[0].near and r.tolerance == 0
+    assert check.count(0, 0, twins={"one": 1}).twins[0].near
+    with pytest.raises(zotk.CheckFailed):
+        check.count(7, 8, twins={"one off": 9})
+    with pytest.raises(zotk.CheckFailed, match="not rejected"):
+        check.count(7, 7, twins={"the same": 7})
+    with pytest.raises(ValueError, match="near"):
+        check.count(7, 7, twins={"far": 70})
+    with pytest.raises(TypeError, match="integers"):
+        check.count(7.0, 7, twins={"t": 8})
+
+
+def test_not_finite_is_no_evidence(check):
+    for bad in (math.nan, math.inf, []):
+        with pytest.raises(ValueError, match="finite"):
+            check.equal(bad, 1.0, rtol=1e-3, twins=NEAR)
+    with pytest.raises(ValueError, match="finite"):
+        check.equal(1.0, 1.0, rtol=1e-3, twins={"t": math.nan})
+    with pytest.raises(ValueError, match="rtol"):
+        check.equal(1.0, 1.0, rtol=0.0, twins=NEAR)
+    with pytest.raises(ValueError, match="negative"):
+        check.equal(1.0, 1.0, stderr=-1.0, twins=NEAR)
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "two words", "a..b", "-a"])
+def test_claim_ids(name):
+    with pytest.raises(ValueError, match="claim is"):
+        zotk.Check(name)
+
+
+def test_generators_are_the_claims_own():
+    def first(check, *args):
+        return torch.rand((), generator=check.generator(*args)).item()
+
+    a = zotk.Check("a.b", seed=1)
+    assert first(a) == first(zotk.Check("a.b", seed=1))
+    assert (
+        len({first(a), first(a, "s"), first(zotk.Check("a.c", seed=1)), first(zotk.Check("a.b"))})
+        == 4
+    )
+
+
+def test_the_record_reaches_the_notebook(check, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    check.equal(1.0, 1.0, stderr=1e-3, draws=50, twins={"<b>": 1.1})
+    with pytest.raises(zotk.CheckFailed):
+        check.equal(1.05, 1.0, stderr=1e-3, twins=NEAR)
+    good, bad = (card._repr_mimebundle_() for card in shown)
+    record = json.loads(json.dumps(good["application/vnd.zotk.evidence+json"], allow_nan=False))
+    assert record["passed"] and record["draws"] == 50
+    assert "&lt;b&gt;" in good["text/html"] and "<b>" not in good["text/html"]
+    assert "✓ passed" in good["text/html"]
+    assert not bad["application/vnd.zotk.evidence+json"]["passed"]
+    assert "✗ FAILED" in bad["text/html"] and "FAILED" in bad["text/plain"]

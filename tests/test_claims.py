@@ -1,0 +1,380 @@
+"""Small books built by Sphinx: each planted fault turns the build red, the healthy one is green."""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from claims_book import ROOT, Book, record, twin
+
+sys.path.insert(0, str(ROOT / "book/_ext"))
+
+pytestmark = pytest.mark.filterwarnings("default")  # Sphinx and its friends deprecate a lot
+
+PAGES = ("index", "chapters/one", "chapters/two", "atlas", "errata", "statistics")
+
+
+class Page(HTMLParser):
+    """Ids, links and header cells of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.scopes: list[str | None] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "a" and found.get("href"):
+            self.links.append(str(found["href"]))
+        if tag == "th":
+            self.scopes.append(found.get("scope"))
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    book = Book(tmp_path_factory.mktemp("healthy"))
+    assert book.build() == (0, "")
+    return book
+
+
+def main_part(text: str) -> str:
+    """The words of a page, without tags and navigation."""
+    body = text[text.index('role="main"') : text.index('class="clearer"')]
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_pages_have_unique_ids_scoped_headers_and_live_links(healthy: Book) -> None:
+    pages = {name: Page(healthy.page(name)) for name in (*PAGES, "bibliography")}
+    for name, page in pages.items():
+        assert [i for i, n in Counter(page.ids).items() if n > 1] == [], name
+        assert set(page.scopes) <= {"row", "col"}, name
+        for link in page.links:
+            path, _, anchor = unquote(link).partition("#")
+            target = (healthy.site / name).parent.joinpath(path).resolve() if path else None
+            other = target.relative_to(healthy.site.resolve()).with_suffix("") if target else name
+            if anchor and str(other) in pages and anchor != "":
+                assert anchor in pages[str(other)].ids, f"{name}: {link}"
+
+
+def test_claim_boxes(healthy: Book) -> None:
+    one, two = main_part(healthy.page("chapters/one")), main_part(healthy.page("chapters/two"))
+    assert "Theorem 1.1" in one and "Definition 1.2" in one and "Lemma 2.2" in two
+    assert "Theorem 1 · count · holds · ✓ verified: 2 checks, 2 twins rejected" in one
+    assert "Euler [ Eul48 ] , Theorem 2, in the manner of Gauss [ Gau01 ] · bound" in two
+    assert 'id="sum.two"' in healthy.page("chapters/one")
+    assert 'href="one.html#sum.two">Theorem 1.1</a>' in healthy.page("chapters/two")
+
+
+def test_atlas(healthy: Book) -> None:
+    text, page = main_part(healthy.page("atlas")), healthy.page("atlas")
+    assert "2 of 2 claims verified, by 3 checks that reject 3 twins." in text
+    assert "Lemma 2.2 A bound that is mended sum.bound" in text
+    assert "3 covered, 1 planned, 1 left out" in text
+    assert "left out: an exercise, see Gauss [ Gau01 ]" in text
+    assert "Fig. 1.1" in text and "planned: infinity" in text
+    assert '<a href="chapters/two.html#sum.bound" class="claim-verified">' in page
+    assert page.count("<path d=") == 1
+
+
+def test_errata(healthy: Book) -> None:
+    text = main_part(healthy.page("errata"))
+    assert r"\(x &lt; 1\) \(x &lt; 2\) Lemma 2.2 ( ✓ verified: 1 check, 1 twin rejected" in text
+    assert "Lemma 2.2 A bound that is mended corrected" in text
+    assert "see Gauss [ Gau01 ] not decided yet" in text
+
+
+def test_statistics_and_summary(healthy: Book) -> None:
+    text, front = main_part(healthy.page("statistics")), main_part(healthy.page("index"))
+    assert "One 1 min 15 s 2 1 of 1 2 2 of 2 0" in text
+    assert "Two not timed 1 1 of 1 1 1 of 1 0" in text
+    assert "at most 0; the build allows 0.001." in text
+    assert re.search(r"Theorem 1\.1 sum\.two 2 2 0\.51 s 0", text)
+    assert re.search(r"device cpu date \d{4}-\d\d-\d\dT\S+ seed 0", text)
+    assert re.match(
+        r".*2 of 2 claims verified 3 checks 3 of 3 wrong twins rejected "
+        r"0 false-alarm probability, in all \d{4}-\d\d-\d\d built and checked",
+        front,
+    )
+
+
+def test_claims_json(healthy: Book) -> None:
+    content = json.loads((healthy.site / "claims.json").read_text())
+    meta = content["meta"]
+    assert list(meta) == ["versions", "device", "date", "seed"]
+    assert (meta["device"], meta["seed"]) == ("cpu", 0)
+    assert {"python", "Sphinx", "torch"} <= meta["versions"].keys()
+    two = content["claims"][1]
+    assert two == {
+        "id": "sum.bound",
+        "title": "A bound that is mended",
+        "source": "euler1748, Theorem 2, in the manner of gauss1801",
+        "tag": "bound",
+        "verdict": "corrected",
+        "kind": "lemma",
+        "chapter": "two",
+        "uses": ["sum.two"],
+        "passed": True,
+        "checks": [record("sum.bound", kind="bound")],
+    }
+    assert [claim["id"] for claim in content["claims"]] == ["sum.two", "sum.bound"]
+
+
+def add_claim(text: str, name: str = "sum.new", **options: str) -> str:
+    """A page with one more claim."""
+    known = {"source": "ours", "tag": "count", "verdict": "holds", **options}
+    lines = [f"```{{claim}} {name} New", *(f":{k}: {v}" for k, v in known.items() if v)]
+    return "\n".join([text, *lines, "", "New.", "```", ""])
+
+
+def no_check(b: Book) -> None:
+    b.two = add_claim(b.two)
+
+
+def no_claim(b: Book) -> None:
+    b.records["two"].append(record("sum.new"))
+
+
+def no_records(b: Book) -> None:
+    b.records = {"one": [], "two": []}
+
+
+def failed(b: Book) -> None:
+    b.records["two"][0]["passed"] = False
+
+
+def no_twins(b: Book) -> None:
+    b.records["two"][0]["twins"] = []
+
+
+def far_twins(b: Book) -> None:
+    b.records["two"][0]["twins"] = [twin(predicted=30.0, near=True, distance=0.1)]
+
+
+def twin_stands(b: Book) -> None:
+    b.records["two"][0]["twins"].append(twin(rejected=False))
+
+
+def wrong_chapter(b: Book) -> None:
+    b.records["one"].append(record("sum.bound"))
+
+
+def too_many_alarms(b: Book) -> None:
+    chance = {"stderr": 0.001, "tolerance": 0.00489, "z": 0.0, "alpha": 6e-4}
+    b.records["two"] += [record("sum.bound", **chance)] * 2
+
+
+def bare(b: Book) -> None:
+    b.two += "\n```{prf:corollary} Bare\n:label: bare\n\nText.\n```\n"
+
+
+def bare_unnumbered(b: Book) -> None:
+    b.two += "\n```{prf:property} Bare\n:nonumber:\n\nText.\n```\n"
+
+
+def unknown_use(b: Book) -> None:
+    b.two = b.two.replace(":uses: sum.two", ":uses: sum.three")
+
+
+def cyclic_use(b: Book) -> None:
+    b.one = b.one.replace(":verdict: holds", ":verdict: holds\n:uses: sum.bound")
+
+
+def hole(b: Book) -> None:
+    b.sources["introductio"]["items"]["thm-7"] = {"what": "Theorem 7"}
+
+
+def overdue(b: Book) -> None:
+    b.sources["introductio"]["items"]["lemma-9"]["planned"] = "two"
+
+
+def unknown_figure(b: Book) -> None:
+    b.sources["introductio"]["items"]["fig-1"]["figures"].append("fig:two")
+
+
+def twice(b: Book) -> None:
+    b.two = add_claim(b.two, "sum.two")
+
+
+def dead_link(b: Book) -> None:
+    b.one = b.one.replace("{prf:ref}`sum.two`", "{prf:ref}`sum.three`")
+
+
+def dead_citation(b: Book) -> None:
+    b.two = add_claim(b.two, source="newton1687, Lemma 1")
+
+
+def without(option: str) -> Callable[[Book], None]:
+    def plant(b: Book) -> None:
+        b.two = add_claim(b.two, **{option: ""})
+
+    return plant
+
+
+def wrong(option: str) -> Callable[[Book], None]:
+    def plant(b: Book) -> None:
+        b.two = add_claim(b.two, **{option: "guess"})
+
+    return plant
+
+
+FAULTS: dict[str, tuple[Callable[[Book], None], str]] = {
+    "claim without check": (no_check, "claim 'sum.new' has no check"),
+    "record without claim": (no_claim, "belongs to no claim"),
+    "no records": (no_records, "no evidence record in the whole book"),
+    "failed record": (failed, "check of 'sum.bound' in two failed"),
+    "no twins": (no_twins, "has no twins"),
+    "far twins only": (far_twins, "far twins only"),
+    "twin not rejected": (twin_stands, "does not reject its twin"),
+    "check in another chapter": (wrong_chapter, "is not in two, beside its claim"),
+    "too many false alarms": (too_many_alarms, "spend 0.0012 of false alarms"),
+    "bare theorem": (bare, "corollary 'bare' is not a {claim}"),
+    "bare theorem without number": (bare_unnumbered, "is not a {claim}"),
+    "unknown uses": (unknown_use, "uses unknown 'sum.three'"),
+    "cyclic uses": (cyclic_use, "sum.two → sum.bound → sum.two"),
+    "hole in the sources": (hole, "introductio / thm-7 is a hole"),
+    "planned chapter is here": (overdue, "planned for two, which is in the book"),
+    "unknown figure": (unknown_figure, "names 'fig:two'"),
+    "duplicate id": (twice, "claim 'sum.two' is stated 2 times, in one, two"),
+    "dead reference": (dead_link, "'sum.three' not found"),
+    "unknown source": (dead_citation, "starts with neither a bibliography key"),
+    "no source": (without("source"), "needs the option :source:"),
+    "no tag": (without("tag"), "needs the option :tag:"),
+    "no verdict": (without("verdict"), "needs the option :verdict:"),
+    "unknown tag": (wrong("tag"), "guess"),
+    "unknown verdict": (wrong("verdict"), "guess"),
+    "unknown kind": (wrong("kind"), "guess"),
+}
+
+
+@pytest.mark.parametrize(("plant", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_red_and_stays_red(
+    book: Book, plant: Callable[[Book], None], words: str
+) -> None:
+    plant(book)
+    for _ in range(2):  # the second time over what the first left behind
+        status, warnings = book.build()
+        assert status != 0
+        assert words in warnings
+
+
+def test_warnings_say_where(book: Book) -> None:
+    failed(book)
+    bare(book)
+    _, warnings = book.build()
+    assert re.search(r"chapters/two\.ipynb:\d+: WARNING: check of 'sum.bound'", warnings)
+    assert re.search(r"chapters/two\.ipynb:\d+: WARNING: corollary 'bare'", warnings)
+
+
+def test_status_follows_the_evidence(book: Book) -> None:
+    verified = "verified: 2 checks, 2 twins rejected"
+    assert book.build() == (0, "")
+    assert verified in main_part(book.page("chapters/one"))
+    book.records["one"][1]["passed"] = False
+    assert book.build()[0] != 0
+    for page in ("chapters/one", "atlas"):
+        text = main_part(book.page(page))
+        assert "✗ NOT VERIFIED: 1 of 2 checks unsound" in text and verified not in text
+    claims = json.loads((book.site / "claims.json").read_text())["claims"]
+    assert [claim["passed"] for claim in claims] == [False, True]
+    book.records["one"][1]["passed"] = True
+    assert book.build() == (0, "")
+    assert verified in main_part(book.page("chapters/one"))
+
+
+def test_evidence_from_elsewhere_reaches_the_page_of_the_claim(book: Book) -> None:
+    assert book.build() == (0, "")
+    wrong_chapter(book)  # only the notebook of chapter one changes, on the page of chapter two
+    assert book.build()[0] != 0
+    assert "NOT VERIFIED: 1 of 2 checks unsound" in main_part(book.page("chapters/two"))
+
+
+def test_an_unchanged_book_is_checked_and_its_generated_pages_rewritten(book: Book) -> None:
+    assert book.build() == (0, "")
+    names = ("index", "atlas", "errata", "statistics", "chapters/one", "bibliography")
+    before = {name: (book.site / f"{name}.html").stat().st_mtime_ns for name in names}
+    assert book.build() == (0, "")
+    after = {name: (book.site / f"{name}.html").stat().st_mtime_ns for name in names}
+    assert [n for n in names if after[n] != before[n]] == ["index", "atlas", "errata", "statistics"]
+
+
+def test_a_removed_claim_is_forgotten(book: Book) -> None:
+    book.two, kept = add_claim(book.two), book.two
+    book.records["two"].append(record("sum.new"))
+    assert book.build() == (0, "")
+    assert "sum.new" in book.page("atlas")
+    book.two = kept
+    book.records["two"].pop()
+    assert book.build() == (0, "")
+    assert "sum.new" not in book.page("atlas")
+
+
+def test_a_change_of_sources_reaches_the_atlas(book: Book) -> None:
+    assert book.build() == (0, "")
+    book.sources["introductio"]["items"]["ex-3"]["because"] = "off the path"
+    assert book.build() == (0, "")
+    assert "left out: off the path" in main_part(book.page("atlas"))
+
+
+def test_missing_sources_are_red(book: Book) -> None:
+    book.build()
+    (book.source / "sources.yml").unlink()
+    book.write = lambda: None  # type: ignore[method-assign]
+    status, warnings = book.build()
+    assert status != 0 and "sources.yml is missing" in warnings
+
+
+def test_parallel_build_gives_the_same_book(book: Book, healthy: Book) -> None:
+    assert book.build("-j", "2") == (0, "")
+    for name in PAGES[1:4]:
+        assert main_part(book.page(name)) == main_part(healthy.page(name)), name
+
+
+def test_sources_of_claims() -> None:
+    import claims
+
+    keys = {"a2000", "b-c:2001"}
+    sound = {
+        "ours": "ours",
+        "a2000, Eq. (7)": "{cite:t}`a2000`, Eq. (7)",
+        "a2000, § 2, and b-c:2001, § 1": "{cite:t}`a2000`, § 2, and {cite:t}`b-c:2001`, § 1",
+        "folklore, a2000": "folklore, {cite:t}`a2000`",
+        "ours, after b-c:2001": "ours, after {cite:t}`b-c:2001`",
+    }
+    assert {source: claims.cite_source(source, keys) for source in sound} == sound
+    for source, words in {
+        "a2000": "does not say where in a2000",
+        "a2000 and b-c:2001": "does not say where in a2000",
+        "d2002, Theorem 1": "starts with neither",
+        "Theorem 1 of a2000": "starts with neither",
+        "folklore": "needs a bibliography key",
+    }.items():
+        with pytest.raises(ValueError, match=words):
+            claims.cite_source(source, keys)
+
+
+def test_numbers_and_depths() -> None:
+    import atlas_graph
+    import atlas_html
+
+    shown = {0.0: "0", 1.2e-5: "1.2·10⁻⁵", 1e-6: "10⁻⁶", 2.5: "2.5", -3e7: "-3·10⁷", 123.4: "123"}
+    assert {value: atlas_html.number(value) for value in shown} == shown
+    assert [atlas_html.seconds(s) for s in (0.04, 12.34, 125)] == ["0.04 s", "12.3 s", "2 min 5 s"]
+    uses: dict[str, list[Any]] = {"c": ["a", "b"], "a": [], "b": ["a"], "x": ["y"], "y": ["x"]}
+    depth = atlas_graph.depths(uses)
+    assert (depth["a"], depth["b"], depth["c"]) == (0, 1, 2)
+    assert sorted(node for level in atlas_graph.columns(uses) for node in level) == sorted(uses)

@@ -1,0 +1,479 @@
+"""The runner: what it executes, what it refuses, what it keeps, and what a kill leaves."""
+
+import contextlib
+import ctypes
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from ci import run
+from ci.chapters import ROOT, Chapter, ChapterError, in_book, plan
+from ci.evidence import MIME
+
+HEAD = """---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+# Title
+
+```{code-cell} ipython3
+:tags: [parameters]
+seed = 0
+device = "auto"
+rate = 0.5
+```
+"""
+RECORD = f"display({{{MIME!r}: {{'id': 'a.b'}}, 'text/plain': 'card'}}, raw=True)"
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def cell(source: str, tags: str = "") -> str:
+    return f"\n```{{code-cell}} ipython3\n:tags: [{tags}]\n{source}\n```\n"
+
+
+Write = Callable[[Mapping[str, str]], Path]
+
+
+def write_book(root: Path, chapters: Mapping[str, str]) -> Path:
+    for folder in ("book", "chapters", "zotk"):
+        (root / folder).mkdir(exist_ok=True)
+    for file in ("requirements.txt", "constraints.txt", "zotk/__init__.py"):
+        (root / file).touch()
+    listed = "".join(f"  - file: chapters/{name}\n" for name in chapters)
+    (root / "book/_toc.yml").write_text(f"root: intro\nchapters:\n{listed}")
+    for name, text in chapters.items():
+        (root / f"chapters/{name}.md").write_text(HEAD + text)
+    return root
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    return lambda chapters: write_book(tmp_path, chapters)
+
+
+def call(root: Path, *arguments: str) -> tuple[int, str]:
+    """Exit status and everything printed."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        status = run.main(arguments, root)
+    return status, text.getvalue()
+
+
+def pretend(chapter: Chapter) -> None:
+    """Store a run that did not happen."""
+    scratch = chapter.root / "build"
+    scratch.mkdir(exist_ok=True)
+    run.store(chapter, run.prepare(chapter), 1.0, scratch)
+
+
+def freshness(root: Path, **wanted: object) -> dict[str, bool]:
+    return {c.name: c.fresh() is not None for c in plan(root, **wanted)}  # type: ignore[arg-type]
+
+
+# ---- one real run of good and bad chapters ----
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    foreign = {"PYTHONSTARTUP": "/nowhere.py", "MPLBACKEND": "nonsense", "OMP_NUM_THREADS": "7"}
+    chapters = {
+        "good": cell(
+            "import os, warnings\n"
+            "from IPython.display import display\n"
+            f"{RECORD}\n"
+            "print(seed, rate, os.environ['OMP_NUM_THREADS'], 'MPLBACKEND' in os.environ)"
+        ),
+        "raises": cell("x = 1") + cell("def f():\n    return 1 / 0\nf()") + cell("print(2)"),
+        "warns": cell("import warnings\nwarnings.warn('beware', DeprecationWarning)"),
+    }
+    root = write_book(tmp_path_factory.mktemp("book"), chapters)
+    for chapter in plan(root):
+        pretend(chapter)
+        with chapter.source.open("a") as source:
+            source.write("\nNow the runs are out of date.\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in foreign.items():
+            patch.setenv(key, value)
+        status, text = call(root, "--limit", "60")
+    yield SimpleNamespace(root=root, status=status, text=text)
+
+
+def test_a_good_chapter_is_kept(ran: SimpleNamespace) -> None:
+    chapter = plan(ran.root)[0]
+    record = chapter.fresh()
+    assert record is not None and record["checks"] == 1 and record["cells"] == 2
+    assert record["seconds"] > 0 and record["versions"]["numpy"]
+    notebook = nbformat.read(chapter.notebook, as_version=4)
+    assert notebook.cells[-1].outputs[-1].text == "0 0.5 1 False\n"
+    assert [c.id for c in notebook.cells] == [f"cell-{n:03d}" for n in range(3)]
+    assert str(ran.root) not in chapter.notebook.read_text()
+    assert "papermill" not in chapter.notebook.read_text()
+
+
+def test_a_bad_chapter_fails_the_run_and_has_no_valid_run(ran: SimpleNamespace) -> None:
+    assert ran.status == 1
+    assert "failed: raises, warns" in ran.text
+    assert freshness(ran.root) == {"good": True, "raises": False, "warns": False}
+
+
+def test_the_traceback_is_readable(ran: SimpleNamespace) -> None:
+    assert "raises: cell 3 of 4 raised ZeroDivisionError" in ran.text
+    assert "return 1 / 0" in ran.text and "\x1b" not in ran.text
+
+
+def test_a_python_warning_is_an_error(ran: SimpleNamespace) -> None:
+    assert "warns: cell 2 of 2 raised DeprecationWarning" in ran.text
+    assert "beware" in ran.text
+
+
+def test_seconds_are_listed(ran: SimpleNamespace) -> None:
+    (line,) = [line for line in ran.text.splitlines() if line.startswith("  good ")]
+    assert line.split()[2:] == ["s", "executed", "1", "checks"]
+    assert "3 chapters, 1 checks; executed 3 chapters of" in ran.text
+
+
+def test_a_valid_run_is_not_repeated(ran: SimpleNamespace) -> None:
+    notebook = plan(ran.root)[0].notebook
+    before = notebook.stat().st_mtime_ns
+    status, text = call(ran.root, "--only", "good")
+    assert status == 0 and "unchanged" in text and "executed 0 chapters" in text
+    assert notebook.stat().st_mtime_ns == before
+
+
+def test_the_time_limit(write: Write) -> None:
+    root = write({"slow": cell("import time\ntime.sleep(600)")})
+    started = time.monotonic()
+    status, text = call(root, "--limit", "4")
+    assert status == 1 and "slow: stopped at its limit of 4 s" in text
+    assert time.monotonic() - started < 30
+    assert freshness(root) == {"slow": False}
+    if sys.platform == "linux":
+        assert gone(root)
+
+
+# ---- kill -9 ----
+
+
+def processes_of(root: Path) -> list[int]:
+    """Processes that work in a folder below `root` or were started with a path below it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_text()
+            if f"{root}/" in command or (process / "cwd").readlink().is_relative_to(root):
+                found.append(int(process.name))
+    return found
+
+
+def gone(root: Path) -> bool:
+    deadline = time.monotonic() + 5
+    while processes_of(root) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not processes_of(root)
+
+
+@linux
+def test_a_killed_run_leaves_no_process_and_the_next_one_completes(write: Write) -> None:
+    wait = "import time, pathlib\nif not pathlib.Path(GO).exists():\n    time.sleep(600)"
+    root = write({"one": ""})
+    (root / "chapters/one.md").write_text(
+        HEAD
+        + cell(wait.replace("GO", repr(str(root / "go"))))
+        + cell("raise RuntimeError('a figure was drawn')", "figure")
+        + cell(f"from IPython.display import display\n{RECORD}\nprint(seed)")
+    )
+    program = f"from ci import run; run.main(['--profile', 'checks', '--seed', '3'], Path({str(root)!r}))"
+    runner = subprocess.Popen(
+        [sys.executable, "-c", "from pathlib import Path; " + program],
+        cwd=ROOT, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    work = root / "build/scratch/run/one/out.ipynb"
+    deadline = time.monotonic() + 60
+    while not (work.exists() and '"status": "running"' in work.read_text()):
+        assert time.monotonic() < deadline and runner.poll() is None
+        time.sleep(0.05)
+    assert len(processes_of(root)) >= 2  # papermill and its kernel
+    runner.kill()
+    runner.wait()
+    assert gone(root)
+    assert freshness(root, profile="checks", seed=3) == {"one": False}
+
+    (root / "go").touch()
+    status, _ = call(root, "--profile", "checks", "--seed", "3")
+    assert status == 0
+    assert not list((root / "build/scratch").iterdir())
+    (chapter,) = plan(root, "checks", 3)
+    assert chapter.fresh() is not None
+    assert chapter.notebook == root / "build/executed/checks-3/one.ipynb"
+    notebook = nbformat.read(chapter.notebook, as_version=4)
+    assert notebook.cells[-1].outputs[-1].text == "3\n"
+
+
+@linux
+def test_a_tied_program_dies_with_its_parent_also_under_a_foster_parent() -> None:
+    middle = (
+        "import os, subprocess, sys, time\n"
+        "env = {**os.environ, 'JPY_PARENT_PID': str(os.getpid())}\n"
+        f"child = subprocess.Popen([sys.executable, '-P', {str(run.TIED)!r}, 'signal:pause'],"
+        " env=env)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)"
+    )
+    foster_orphans = 36  # PR_SET_CHILD_SUBREAPER
+    libc = ctypes.CDLL(None)
+    libc.prctl(foster_orphans, 1)
+    try:
+        parent = subprocess.Popen([sys.executable, "-c", middle], stdout=subprocess.PIPE, text=True)
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        deadline = time.monotonic() + 20
+        while "signal:pause" not in Path(f"/proc/{child}/cmdline").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(0.3)  # let it tie itself
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        ended, status = os.waitpid(child, 0)
+        assert ended == child and os.WTERMSIG(status) == 9
+    finally:
+        libc.prctl(foster_orphans, 0)
+
+
+@linux
+def test_a_tied_program_whose_parent_is_dead_already_does_not_start() -> None:
+    env = {**os.environ, "JPY_PARENT_PID": "1"}
+    command = [sys.executable, "-P", str(run.TIED), "signal:pause"]
+    assert subprocess.run(command, env=env, timeout=20).returncode == 1
+
+
+# ---- what makes a run out of date ----
+
+
+@pytest.fixture
+def two(write: Write) -> Path:
+    root = write({"one": cell("x = 1"), "two": cell("x = 2")})
+    for chapter in plan(root):
+        pretend(chapter)
+    assert freshness(root) == {"one": True, "two": True}
+    return root
+
+
+def test_a_changed_chapter_alone_runs_again(two: Path) -> None:
+    with (two / "chapters/two.md").open("a") as source:
+        source.write("More.\n")
+    assert freshness(two) == {"one": True, "two": False}
+
+
+@pytest.mark.parametrize(
+    "path", ["zotk/__init__.py", "zotk/new.py", "zotk/data/x.npz", "requirements.txt"]
+)
+def test_a_changed_library_or_requirement_runs_all_again(two: Path, path: str) -> None:
+    (two / path).parent.mkdir(exist_ok=True)
+    (two / path).write_text("# new\n")
+    assert freshness(two) == {"one": False, "two": False}
+
+
+def test_another_seed_or_profile_is_another_run(two: Path) -> None:
+    assert freshness(two, seed=1) == {"one": False, "two": False}
+    assert freshness(two, profile="checks") == {"one": False, "two": False}
+    pretend(plan(two, seed=1)[0])
+    assert freshness(two) == {"one": True, "two": True}
+
+
+def test_the_notebook_beside_a_chapter_and_compiled_files_do_not_matter(two: Path) -> None:
+    (two / "chapters/one.ipynb").write_text("{}")
+    (two / "zotk/__pycache__").mkdir()
+    (two / "zotk/__pycache__/a.pyc").write_text("")
+    assert freshness(two) == {"one": True, "two": True}
+
+
+@pytest.mark.parametrize("damage", ["", "{", None])
+def test_a_run_without_its_own_notebook_and_record_is_not_valid(
+    two: Path, damage: str | None
+) -> None:
+    one, other = plan(two)
+    for path in (one.notebook, other.record):
+        if damage is None:
+            path.unlink()
+        else:
+            path.write_text(damage)
+    assert freshness(two) == {"one": False, "two": False}
+
+
+def test_data_a_chapter_names(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write({"one": ""})
+    source = root / "chapters/one.md"
+    source.write_text(HEAD.replace("---\n", "---\ndata: [a.npz]\n", 1))
+    monkeypatch.delenv("ZOTK_DATA", raising=False)
+    with pytest.raises(ChapterError, match="set ZOTK_DATA"):
+        plan(root)
+    (root / "data").mkdir()
+    monkeypatch.setenv("ZOTK_DATA", str(root / "data"))
+    with pytest.raises(ChapterError, match=r"a\.npz, which is missing"):
+        plan(root)
+    (root / "data/a.npz").write_text("1")
+    pretend(plan(root)[0])
+    assert freshness(root) == {"one": True}
+    (root / "data/a.npz").write_text("2")
+    assert freshness(root) == {"one": False}
+
+
+def test_a_chapter_that_changes_while_it_runs_is_not_stored(two: Path) -> None:
+    chapter = plan(two)[0]
+    assert chapter.key_now() == chapter.key
+    chapter.source.write_text(HEAD + "Changed.\n")
+    assert chapter.key_now() != chapter.key
+
+
+# ---- parameters ----
+
+
+def test_only_values_that_differ_are_injected(two: Path) -> None:
+    assert plan(two)[0].injected == {}
+    assert plan(two, seed=2)[0].injected == {"seed": 2}
+    (chapter,) = plan(two, only=["one"], parameters={"rate": 1, "seed": 0})
+    assert chapter.injected == {"rate": 1}
+    assert chapter.folder == two / "build/aside"
+
+
+def test_full_takes_its_values_from_the_file(two: Path) -> None:
+    (two / "chapters/full.yml").write_text("one: {rate: 0.25}\n")
+    one, other = plan(two, "full")
+    assert one.injected == {"rate": 0.25} and other.injected == {}
+    assert plan(two)[0].injected == {}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [({"rat": 1}, "has no parameter `rat`"), ({"rate": "1e-3 "}, "takes a number")],
+)
+def test_wrong_parameters(two: Path, parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(ChapterError, match=message):
+        plan(two, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed = 0\n", "", "no `seed`"),
+        ('device = "auto"\n', "", "no `device`"),
+        ("rate = 0.5", "rate = 10**5", "plain value"),
+        ("rate = 0.5", "import os", "assignments"),
+    ],
+)
+def test_wrong_parameter_cells(write: Write, old: str, new: str, message: str) -> None:
+    root = write({"one": ""})
+    (root / "chapters/one.md").write_text(HEAD.replace(old, new))
+    with pytest.raises(ChapterError, match=message):
+        plan(root)
+
+
+def test_the_command_line_says_what_is_wrong(two: Path) -> None:
+    assert call(two, "--only", "three") == (
+        2, "error: there is no chapters/three.md; there are one, two\n",
+    )  # fmt: skip
+    status, text = call(two, "--only", "one", "--parameters", "speed=2")
+    assert status == 2 and "no parameter `speed`" in text
+    (two / "chapters/two.md").unlink()
+    status, text = call(two)
+    assert status == 2 and "names chapters/two, which has no .md" in text
+    (two / "book/_toc.yml").write_text("root: intro\n")
+    assert call(two) == (2, "error: there is no chapter to run\n")
+
+
+def test_values_of_parameters_on_the_command_line() -> None:
+    assert run._assignment("rate=1e-3") == ("rate", 0.001)
+    assert run._assignment("sizes=[1,2]") == ("sizes", [1, 2])
+    assert run._assignment("device=cpu") == ("device", "cpu")
+
+
+def test_chapters_of_a_nested_table_of_contents(write: Write) -> None:
+    root = write({"one": "", "two": "", "three": ""})
+    (root / "book/_toc.yml").write_text(
+        "root: intro\nparts:\n- caption: I\n  chapters:\n  - file: chapters/two\n"
+        "    sections: [{file: chapters/one}]\n  - file: atlas\n"
+    )
+    assert in_book(root) == ["two", "one"]
+    assert [c.name for c in plan(root, "checks")] == ["one", "three", "two"]
+
+
+# ---- judging ----
+
+
+def notebook_of(*outputs: nbformat.NotebookNode, count: int | None = 1) -> nbformat.NotebookNode:
+    new = nbformat.v4.new_code_cell("x", outputs=list(outputs), execution_count=count)
+    return nbformat.v4.new_notebook(cells=[new])
+
+
+def record_output() -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("display_data", data={MIME: {"id": "a.b"}})
+
+
+def test_judging() -> None:
+    out, err = (nbformat.v4.new_output("stream", name=n, text="w") for n in ("stdout", "stderr"))
+    error = nbformat.v4.new_output("error", ename="SystemExit", evalue="0", traceback=["t"])
+    assert run.judge(notebook_of(out), "quick") is None
+    assert "wrote to stderr" in str(run.judge(notebook_of(err), "quick"))
+    assert "raised SystemExit" in str(run.judge(notebook_of(error), "quick"))
+    assert "was not executed" in str(run.judge(notebook_of(count=None), "quick"))
+    assert "not one check" in str(run.judge(notebook_of(out), "checks"))
+    assert run.judge(notebook_of(record_output()), "checks") is None
+
+
+def test_checks_run_without_figures(write: Write) -> None:
+    root = write({"one": cell("x = 1") + cell("draw()", "hide-input, figure")})
+    sources = {
+        profile: [c.source for c in run.prepare(plan(root, profile)[0]).cells[2:]]
+        for profile in ("quick", "checks")
+    }
+    assert sources == {"quick": ["x = 1", "draw()"], "checks": ["x = 1"]}
+
+
+def test_a_long_traceback_is_cut() -> None:
+    lines = run.tail("\n".join(map(str, range(100)))).splitlines()
+    assert lines[0].strip() == "…" and lines[1].strip() == "60" and len(lines) == 41
+
+
+# ---- progress ----
+
+
+def test_progress_without_a_terminal_is_rare() -> None:
+    stream = io.StringIO()
+    progress = run.Progress(stream)
+    progress.printed = -100.0  # long ago
+    for line in ("a", "b", "b"):
+        progress.show(line)
+    progress.say("done")
+    assert stream.getvalue() == "a\ndone\n"
+    progress.printed -= 6
+    progress.show("c")
+    assert stream.getvalue() == "a\ndone\nc\n"
+
+
+def test_progress_on_a_terminal_is_redrawn() -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: True  # type: ignore[method-assign]
+    progress = run.Progress(stream)
+    progress.printed = -100.0
+    progress.show("a" * 1000)
+    progress.say("done")
+    drawn, cleared, said = stream.getvalue().split("\r\x1b[K")[1:][0], "", ""
+    assert 0 < len(drawn) < 1000 and "\n" not in drawn
+    assert stream.getvalue().endswith("\r\x1b[Kdone\n")
+
+
+def test_a_card() -> None:
+    record = {"id": "a.b", "what": "d = 10", "passed": True, "measured": 1.5, "predicted": 1.25,
+              "twins": [{"rejected": True}, {"rejected": False}]}  # fmt: skip
+    assert run.card(record) == (
+        "  passed  a.b d = 10: measured 1.5, predicted 1.25, 1 of 2 twins rejected"
+    )
