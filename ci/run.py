@@ -39,6 +39,8 @@ from ci.evidence import MIME
 LIMITS = {"quick": 90.0, "checks": 90.0, "full": 0.0}  # seconds a chapter; 0: no limit
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "ipywidgets", "papermill")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# torch 2.13 compiles its own forward-mode rules with a deprecated function of its own
+WARNINGS = ("error", "ignore::DeprecationWarning:torch.jit._script")
 TIED = Path(__file__).with_name("tied.py")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 SHOWN_LINES = 40
@@ -96,7 +98,7 @@ def install_kernel(root: Path) -> None:
             *(sys.executable, "-P", str(TIED)),
             *("ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"),
         ],
-        "env": {"PYTHONWARNINGS": "error"},
+        "env": {"PYTHONWARNINGS": ",".join(WARNINGS)},
     }
     folder = root / "build/jupyter/share/kernels/zotk"
     folder.mkdir(parents=True, exist_ok=True)
@@ -512,7 +514,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
                 print(f"{outcome.chapter.notebook}")
                 for record in evidence(nbformat.read(outcome.chapter.notebook, as_version=4)):
                     print(card(record))
-    bad = [outcome.chapter.name for outcome in outcomes if outcome.error is not None]
+    bad = sorted(outcome.chapter.name for outcome in outcomes if outcome.error is not None)
     if bad:
         print(f"failed: {', '.join(bad)}", file=sys.stderr)
     return 1 if bad else 0

