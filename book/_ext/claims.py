@@ -154,6 +154,9 @@ class TidyProofs(SphinxTransform):
                     part["ids"] = [f"{box['label']}-content"]
             if box.get("realtype") in KINDS and "claim" not in box:
                 notes.note("bare", (box.line, box["realtype"], box["label"]))
+        for part in self.document.findall(nodes.section):  # sphinx-exercise does the same
+            if part["ids"] in (["exercise-content"], ["solution-content"]):
+                part["ids"] = [f"{part.parent['label']}-content"]
         for figure in self.document.findall(nodes.figure):
             for name in figure["names"]:
                 notes.note("figures", name)
