@@ -401,8 +401,8 @@ class FillSlots(SphinxPostTransform):
         view = View(self.app, self.env.docname, {})
         for mark in list(self.document.findall(status_slot)):
             mark.replace_self(view.status(view.by_id[mark["claim"]]))
-        for mark in list(self.document.findall(seconds_slot)):
-            mark.replace_self(nodes.Text(view.run_time(mark["chapter"])))
+        for timed in list(self.document.findall(seconds_slot)):
+            timed.replace_self(nodes.Text(view.run_time(timed["chapter"])))
         for place in list(self.document.findall(slot)):
             texts = {child["key"]: child for child in place.findall(nodes.inline) if "key" in child}
             view = View(self.app, self.env.docname, texts)
