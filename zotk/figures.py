@@ -102,8 +102,9 @@ def _image(figure: Figure, alt: str, dpi: int) -> widgets.HTML:
     raw, packed = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", dpi=dpi)
     plt.close(figure)
-    # 32 colours are enough for lines and text, at a third of the size
-    Image.open(raw).convert("RGB").quantize(32).save(packed, format="png", optimize=True)
+    # 32 colours are enough for lines and text, at a third of the size; rare ones count, too
+    few = Image.open(raw).convert("RGB").quantize(32, method=Image.Quantize.MAXCOVERAGE)
+    few.save(packed, format="png", optimize=True)
     data = base64.b64encode(packed.getvalue()).decode()
     text = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return widgets.HTML(
