@@ -82,7 +82,7 @@ class Law(ABC):
         """E z_i⁴ / (E z_i²)², about zero (a centred Gaussian has 3)."""
 
     def gain(self, d: int) -> float:
-        """The constant c of E[|z|² zz'] = c I (NZK paper, Corollary 2, in general form).
+        """The constant c of ``E[|z|² zz'] = c I`` (NZK paper, Corollary 2, in general form).
 
         For independent entries c = (E z²)² (kurtosis + d - 1).
         """
@@ -135,7 +135,7 @@ class Gaussian(Law):
         return fourth / self.second_moment(d) ** 2
 
     def gain(self, d: int) -> float:
-        """(d + 2) std⁴. Raises ValueError for mean ≠ 0: E[|z|² zz'] is no multiple of I."""
+        """(d + 2) std⁴. Raises ValueError for mean ≠ 0: ``E[|z|² zz']`` is no multiple of I."""
         self._centred("gain")
         return super().gain(d)
 
@@ -174,7 +174,7 @@ class Rademacher(Law):
 
 @dataclass(frozen=True)
 class Laplace(Law):
-    """Independent entries of density exp(-|z|/scale)/(2 scale), variance 2 scale²."""
+    """Independent entries of density ``exp(-|z|/scale)/(2 scale)``, variance 2 scale²."""
 
     scale: float = 1.0
 
@@ -259,7 +259,7 @@ class Sphere(Law):
         return 3 * d / (d + 2)
 
     def gain(self, d: int) -> float:
-        """radius⁴/d: |z|² is constant. (The entries are dependent, so Eq 8 does not apply.)"""
+        """radius⁴/d, as the length is constant. (The entries are dependent, so Eq 8 does not apply.)"""
         return self._length(d) ** 4 / d
 
     def standardized(self) -> "Sphere":
@@ -290,7 +290,7 @@ class Coordinate(Law):
         return float(d)
 
     def gain(self, d: int) -> float:
-        """d: |z|² is constant. (The entries are dependent.)"""
+        """d, as the length is constant. (The entries are dependent.)"""
         return float(d)
 
     def standardized(self) -> "Coordinate":
