@@ -250,10 +250,8 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> list
             _dress(driver, theme)
             faults += judge_contrast(theme, driver.execute_script(CONTRAST))
         for kind, cases in driver.execute_script(FACTS).items():
-            faults += [
-                links.alt_fault(*case) or "" if kind == "img" else f"{kind}: {case}"
-                for case in cases
-            ]
+            said = [links.alt_fault(*c) if kind == "img" else f"{kind}: {c}" for c in cases]
+            faults += [fault for fault in said if fault]
 
         _view(driver, PHONE)
         driver.get(f"{origin}/{page}")

@@ -175,9 +175,7 @@ class Chapter:
         return record if valid else None
 
 
-def _values(
-    name: str, defaults: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> dict[str, Any]:
+def _values(name: str, defaults: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in wanted.items():
         if key not in defaults:
             raise ChapterError(

@@ -135,7 +135,7 @@ class Gaussian(Law):
         return fourth / self.second_moment(d) ** 2
 
     def gain(self, d: int) -> float:
-        """(d + 2) std⁴. Raises ValueError for mean ≠ 0: ``E[|z|² zz']`` is no multiple of I."""
+        """(d + 2) std⁴. Raises ValueError for mean ≠ 0: then it is no multiple of I."""
         self._centred("gain")
         return super().gain(d)
 
@@ -259,7 +259,7 @@ class Sphere(Law):
         return 3 * d / (d + 2)
 
     def gain(self, d: int) -> float:
-        """radius⁴/d, as the length is constant. (The entries are dependent, so Eq 8 does not apply.)"""
+        """radius⁴/d, as the length is constant. The entries are dependent: no Eq 8 here."""
         return self._length(d) ** 4 / d
 
     def standardized(self) -> "Sphere":

@@ -1,0 +1,88 @@
+"""Every fault the browser looks for, planted in a small site and found."""
+
+import pytest
+
+from ci import browse
+
+pytestmark = pytest.mark.skipif(
+    browse.programs() is None, reason="Chromium and its driver are not installed (.ci/run does it)"
+)
+
+HEAD = (
+    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>t</title>'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    "<style>body{background:#fff;color:#222} html[data-theme=dark] body{background:#111;color:#eee}"
+    "</style></head><body>"
+)
+SLIDER = (
+    '<section><input type="range" min="0" max="3" value="1" id="k" {name}><p id="v">1</p></section>'
+)
+LIVE = SLIDER + "<script>k.oninput = () => {{ v.textContent = k.value }}</script>"
+PAGES = {
+    "sound": LIVE.format(name='aria-label="knob"') + '<img src="dot.svg" alt="a dot">',
+    "third-party": '<script src="https://elsewhere.example/x.js"></script>',
+    "failed": '<img src="gone.png" alt="not there">',
+    "script": "<script>throw new Error('boom')</script>",
+    "formula": '<span class="math">\\(x^2\\)</span>',
+    "raw-formula": "<p>Let \\(x^2\\) be</p>",
+    "no-alt": '<img src="dot.svg">',
+    "slider-name": LIVE.format(name=""),
+    "deaf-slider": SLIDER.format(name='aria-label="knob"'),
+    "same-id": '<p id="a">x</p><p id="a">y</p>',
+    "wide": '<div style="width: 900px">wide</div>',
+    "faint": '<p style="color: #aaa">faint words</p>',
+    "faint-in-the-dark": '<p style="color: #333">words for daylight only</p>',
+    "widget": '<div><script type="application/vnd.jupyter.widget-view+json">{}</script></div>',
+}
+EXPECTED = {
+    "third-party": "third-party request: https://elsewhere.example/x.js",
+    "failed": "failed request: 404 /gone.png",
+    "script": "script error: ",
+    "formula": "unset formula",
+    "raw-formula": "unset formula",
+    "no-alt": "img without alt",
+    "slider-name": "slider without a name",
+    "deaf-slider": "slider 'knob': an arrow key changes nothing",
+    "same-id": "duplicate id: a",
+    "wide": "908 px wide on a phone of 390",
+    "faint": "contrast, light theme",
+    "faint-in-the-dark": "contrast, dark theme",
+    "widget": "widget that did not render",
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """The faults of all pages, from one browser."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "dot.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
+    )
+    for name, body in PAGES.items():
+        (site / f"{name}.html").write_text(f"{HEAD}{body}</body></html>", encoding="utf-8")
+    shots = site.parent / "shots"
+    faults = {}
+    settle, browse.SETTLE_SECONDS = browse.SETTLE_SECONDS, 1  # one page waits for its widget
+    try:
+        with browse.serve(site) as origin, browse.chromium() as driver:
+            for name in PAGES:
+                said = browse.visit(driver, origin, f"{name}.html", shots)
+                faults[name] = [fault.replace(f"{origin}/", "/") for fault in said]
+    finally:
+        browse.SETTLE_SECONDS = settle
+    pictures = {path.name for path in shots.iterdir()}
+    assert {f"sound-{kind}.png" for kind in ("light", "dark", "phone")} <= pictures
+    return faults
+
+
+def test_a_sound_page_has_no_fault(found):
+    assert found["sound"] == []
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_planted_fault_is_found(found, name):
+    assert any(fault.startswith(EXPECTED[name]) for fault in found[name]), found[name]
+
+
+def test_every_page_is_either_sound_or_planted():
+    assert set(PAGES) == {"sound", *EXPECTED}
