@@ -25,6 +25,7 @@ test: check ## check the sources, test zotk and ci
 
 check: $(READY) ## lint, types, numbers in the prose
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check --quiet .
 	$(PY) -m mypy
 	$(PY) -m ci.prose
 

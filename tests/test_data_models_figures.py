@@ -19,7 +19,10 @@ def test_digits():
     assert x3.dtype == torch.float64
     assert torch.equal(x3, x[(y == 5) | (y == 3)].double())
     assert torch.equal(y3, (y[(y == 5) | (y == 3)] == 3).long())
-    for bad in ([], [3, 3], [10], [-1]):
+    for dtype in (torch.int64, "float32"):
+        with pytest.raises(TypeError, match="dtype"):
+            zotk.digits(dtype=dtype)
+    for bad in ([], [3, 3], [10], [-1], [1.5], 3, None):
         with pytest.raises(ValueError, match="classes"):
             zotk.digits(bad)
 
@@ -48,8 +51,8 @@ def test_mlp_and_functional():
     assert not torch.equal(f(doubled, x), before) and torch.equal(net(x), before)
     with pytest.raises(TypeError, match="Module"):
         zotk.functional(f)
-    for bad in ([3], [3, 0]):
-        with pytest.raises(ValueError, match="widths"):
+    for bad, error in (([3], ValueError), ([3, 0], ValueError), ([3, 2.5], TypeError)):
+        with pytest.raises(error, match="widths"):
             zotk.mlp(bad)
 
 
@@ -59,19 +62,25 @@ def draw(a, b):
     return fig
 
 
-def test_frame_player_links_every_stack_to_its_slider():
+def test_frame_player_links_every_stack_to_its_slider(monkeypatch):
     zotk.use_style()
+    linked = []
+    monkeypatch.setattr("ipywidgets.jslink", lambda source, target: linked.append((source, target)))
     player = zotk.frame_player(
         draw, {"a": [1, 2, 3], "b": [4, 5]}, alt=lambda a, b: f'a "{a}", b < {b}', start=[1, 0]
     )
-    slider_a, _, outer = player.children
+    slider_a, slider_b, outer = player.children
     assert [o[0] for o in slider_a.options] == ["1", "2", "3"]
     assert slider_a.index == 1 and outer.selected_index == 1
     assert len(outer.children) == 3 and all(len(s.children) == 2 for s in outer.children)
     frame = outer.children[2].children[1].value
     assert 'alt="a &quot;3&quot;, b &lt; 5"' in frame and "max-width:100%" in frame
     assert len(re.findall("data:image/png;base64", frame)) == 1
-    plt.close("all")
+    assert linked == [
+        *(((slider_b, "index"), (inner, "selected_index")) for inner in outer.children),
+        ((slider_a, "index"), (outer, "selected_index")),
+    ]
+    assert plt.get_fignums() == []
 
 
 def test_frame_player_refuses_too_many_or_none():
@@ -79,3 +88,9 @@ def test_frame_player_refuses_too_many_or_none():
         zotk.frame_player(draw, {"a": range(100), "b": range(4)}, alt=str)
     with pytest.raises(ValueError, match="at least one"):
         zotk.frame_player(draw, {"a": []}, alt=str)
+    for start in ([0], [2, 0], [-1, 0]):
+        with pytest.raises(ValueError, match="start"):
+            zotk.frame_player(draw, {"a": [1, 2], "b": [1]}, alt=str, start=start)
+    with pytest.raises(ValueError, match="alt"):
+        zotk.frame_player(lambda a: draw(a, 1), {"a": iter([1])}, alt=lambda a: " ")
+    assert plt.get_fignums() == []

@@ -45,6 +45,7 @@ SOUND_RECORDS = {
         "twins": [twin(predicted=1.0, measured=0.0, z=None)],
     },
     "half": {"twins": [twin(predicted=1.0)]},
+    "far, but what the source prints": {"twins": [twin(predicted=90.0, name="printed, Eq 33")]},
     "twice, and a far one beside it": {"twins": [twin(predicted=4.0), twin(predicted=90.0)]},
     "negative": {"measured": -2.0, "predicted": -2.0, "twins": [twin(predicted=-3.0)]},
     "array, judged by its distance": {"shape": [3], "twins": [twin(predicted=700.0)]},
@@ -239,9 +240,9 @@ def test_as_json_is_strict() -> None:
 
 
 def test_records_of_the_library_are_judged_sound() -> None:
-    from zotk import checks
+    from zotk import cards, checks
 
-    assert (checks.MIME, set(evidence._FIELDS)) == (
+    assert (cards.MIME, set(evidence._FIELDS)) == (
         evidence.MIME,
         set(checks.Record.__dataclass_fields__),
     )

@@ -1,8 +1,9 @@
 """Checks that can fail: a claim is accepted only if every nearby wrong statement is rejected.
 
 A :class:`Check` compares what was measured with what a claim predicts and with its *twins*,
-named wrong predictions. It passes only when the claim is accepted and all twins are rejected,
-and at least one twin is near (within a factor 2; an exponent within ½; a count off by one).
+named wrong predictions. It passes only when the claim is accepted and all twins are rejected.
+The record says how near each twin is; the book's build refuses a check without a near one
+(within a factor 2; an exponent within ½; a count off by one).
 
 Statistical checks spend α = 10⁻⁶, two-sided, shared by Šidák's rule among the entries of an
 array, and must be able to reject each twin with a miss probability of at most 10⁻⁶: for one
@@ -14,21 +15,20 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import chdtrc, ndtri
 from torch import Tensor
+
+from zotk.cards import Record, Twin, show
 
 __all__ = ["ALPHA", "Check", "CheckFailed", "Record", "Twin", "Underpowered"]
 
 ALPHA = 1e-6  # false alarms of one statistical check, and misses of one twin
-MIME = "application/vnd.zotk.evidence+json"
-_POWER = float(norm.isf(ALPHA))
+_POWER = float(-ndtri(ALPHA))
 _FAR = 99.0  # stands for an infinite distance, which JSON lacks
 Floats = NDArray[np.float64]
 
@@ -41,48 +41,6 @@ class Underpowered(ValueError):
     """The draws cannot tell the claim from one of its twins."""
 
 
-@dataclass(frozen=True)
-class Twin:
-    """A wrong prediction. ``predicted`` and ``measured`` at the entry that refutes it best.
-
-    ``z``: their distance, in standard errors or, for exact checks, in tolerances (None for
-    counts). ``distance`` from the claim: |log₂ ratio| at its largest, or twice the
-    difference of exponents; up to 1 is ``near``.
-    """
-
-    name: str
-    predicted: float
-    measured: float
-    z: float | None
-    distance: float
-    near: bool
-    rejected: bool
-
-
-@dataclass(frozen=True)
-class Record:
-    """The evidence of one check; ``measured`` and ``predicted`` at the worst entry."""
-
-    id: str
-    what: str
-    kind: str
-    measured: float
-    predicted: float
-    tolerance: float
-    stderr: float | None
-    z: float | None
-    draws: int | None
-    alpha: float
-    shape: tuple[int, ...]
-    index: tuple[int, ...]
-    twins: tuple[Twin, ...]
-    passed: bool
-    seconds: float
-    device: str
-    dtype: str
-    seed: int
-
-
 class Check:
     """Evidence for one claim. Each method makes one check: a card, a record, or an error.
 
@@ -91,7 +49,7 @@ class Check:
     and ``what`` (a few words that tell one check of a claim from another), and raise
 
     ValueError
-        for no twin, no near twin, or tolerances that are missing or doubled;
+        for no twin, or tolerances that are missing or doubled;
     Underpowered
         when the draws could not reject a twin;
     CheckFailed
@@ -133,23 +91,23 @@ class Check:
         """
         if relative_to not in ("entry", "largest"):
             raise ValueError(f"relative_to is {relative_to!r}; 'entry' or 'largest' is needed")
-        m, p = _array("measured", measured), _array("predicted", predicted)
-        m, p = np.broadcast_arrays(m, p)
-        whole = _is_integer(measured) and _is_integer(predicted)
-        if (stderr is None) == (rtol is None) and not (whole and stderr is None):
+        if stderr is None and rtol is None and _is_integer(measured) and _is_integer(predicted):
+            return self._exactly("equal", measured, predicted, twins, what)
+        if (stderr is None) == (rtol is None):
             raise ValueError("exactly one of stderr and rtol is needed, unless all are integers")
+        m = _array("measured", measured)
+        p = _like(m, "predicted", predicted)
         statistical = stderr is not None
         top = np.abs(p).max()
         whole_vector = relative_to == "largest"
         scale = np.where((p == 0) | whole_vector, top, np.abs(p))
         judging = np.abs(p) >= 0.5 * top if whole_vector else np.full(p.shape, True)
         if statistical:
-            se = np.broadcast_to(_array("stderr", stderr), m.shape)
-            if (se < 0).any():
-                raise ValueError(f"stderr has a negative entry, {se.min()}")
-            unit, factor = se, _sidak(m.size)
+            unit, factor = _like(m, "stderr", stderr), _sidak(m.size)
+            if (unit < 0).any():
+                raise ValueError(f"stderr has a negative entry, {unit.min()}")
         else:
-            unit, factor = scale * (0.0 if rtol is None else _tolerance("rtol", rtol)), 1.0
+            unit, factor = scale * _tolerance("rtol", rtol), 1.0
         z = _ratio(np.abs(m - p), unit)
         worst = _argmax(z)
         accepted = bool(z[worst] <= factor)
@@ -159,19 +117,12 @@ class Check:
             power = float(_ratio(np.abs(t - p), unit).max())
             if statistical and power < factor + _POWER:
                 raise Underpowered(_shortage(self.claim, name, power, factor + _POWER, draws))
-            distance = _ratio(np.abs(m - t), unit)
-            at = _argmax(distance)
-            value = None if whole and rtol is None and not statistical else _cap(distance[at])
-            judged.append(
-                _twin(
-                    name,
-                    t[at],
-                    m[at],
-                    value,
-                    _octaves(t[judging], p[judging]),
-                    bool(distance[at] > factor),
-                )
-            )
+            off = _ratio(np.abs(m - t), unit)
+            at = _argmax(off)
+            distance = _octaves(t[judging], p[judging])
+            if distance == 0:  # it differs in small entries only
+                distance = float(np.abs(t - p).max() / top)
+            judged.append(_twin(name, t[at], m[at], _cap(off[at]), distance, off[at] > factor))
         return self._conclude(
             kind="equal",
             what=what,
@@ -203,24 +154,32 @@ class Check:
         """y ∝ x^slope: the least-squares slope of log y in log x, within ``atol`` or chance.
 
         ``stderr``: standard errors of the y (shape of y; they also weight the fit), or one
-        number, the standard error of the slope itself. ``twins`` are other slopes.
+        number, the standard error of the slope itself. ``twins`` are other slopes. The points
+        must lie on a line, too: by χ² where each has a standard error; with ``atol``, the
+        slope without any one of them stays within it.
         """
         lx, values = np.log(_positives("x", x)), _positives("y", y)
-        if lx.shape != values.shape or lx.ndim != 1 or lx.size < 3:
+        if lx.shape != values.shape or lx.ndim != 1 or lx.size < 3 or np.ptp(lx) == 0:
             raise ValueError(f"x and y have shapes {lx.shape}, {values.shape}; (n,), n ≥ 3, needed")
         if (stderr is None) == (atol is None):
             raise ValueError("exactly one of stderr and atol is needed")
-        given = None if stderr is None else _array("stderr", stderr)
+        given = None if stderr is None else _positives("stderr", stderr)
         weights = np.ones_like(lx)
         if given is not None and given.ndim:
-            weights = (values / np.broadcast_to(given, values.shape)) ** 2
-        centred = lx - np.average(lx, weights=weights)
-        fitted = float((weights * centred * np.log(values)).sum() / (weights * centred**2).sum())
+            weights = (values / _like(values, "stderr", given)) ** 2
+        fitted, residuals, spread = _line(lx, np.log(values), weights)
+        straight = True  # beside the slope, the points must lie on a line
         if given is None:
             se, unit, factor = None, _tolerance("atol", atol), 1.0
-        else:
-            se = float(given) if not given.ndim else float((weights * centred**2).sum() ** -0.5)
-            unit, factor = se, _sidak(1)
+            parts = [np.arange(lx.size) != k for k in range(lx.size) if lx.size > 3]
+            slopes = [_line(lx[part], np.log(values[part]), weights[part])[0] for part in parts]
+            straight = all(abs(each - slope) <= unit for each in slopes)
+        elif given.ndim == 0:
+            se, unit, factor = float(given), float(given), _sidak(1)
+        else:  # half of α for the slope, half for the residuals
+            se, unit, factor = spread, spread, _sidak(2)
+            chi2 = float((weights * residuals**2).sum())
+            straight = bool(chdtrc(lx.size - 2, chi2) > ALPHA / 2)
         judged = []
         for name, t in self._shaped(twins, np.asarray(slope, float)):
             wrong = float(t)
@@ -243,7 +202,7 @@ class Check:
             shape=lx.shape,
             index=(),
             twins=judged,
-            accepted=abs(fitted - slope) <= factor * unit,
+            accepted=straight and abs(fitted - slope) <= factor * unit,
             like=y,
         )
 
@@ -264,14 +223,16 @@ class Check:
         if side not in ("upper", "lower"):
             raise ValueError(f"side is {side!r}; 'upper' or 'lower' is needed")
         sign = 1.0 if side == "upper" else -1.0
-        v, b = np.broadcast_arrays(_array("values", values), _array("bound", bound))
+        v = _array("values", values)
+        b = _like(v, "bound", bound)
         unit = np.abs(b) * _tolerance("rtol", rtol)
         excess = sign * (v - b)
         worst = _argmax(excess - unit)
         judged = []
         for name, t in self._shaped(twins, b):
-            if not (sign * (b - t) > 0).any():
-                raise ValueError(f"twin {name!r} is no stronger {side} bound anywhere")
+            stronger = sign * (b - t)
+            if not ((stronger >= 0).all() and (stronger > 0).any()):
+                raise ValueError(f"twin {name!r} is not a stronger {side} bound")
             over = sign * (v - t) - unit
             at = _argmax(over)
             z = _cap(sign * (v - t)[at] / unit[at]) if unit[at] else None
@@ -298,15 +259,24 @@ class Check:
         """measured = predicted for integers (or integer arrays), exactly."""
         if not (_is_integer(measured) and _is_integer(predicted)):
             raise TypeError(f"count compares integers; got {measured!r} and {predicted!r}")
-        m, p = np.broadcast_arrays(_array("measured", measured), _array("predicted", predicted))
+        return self._exactly("count", measured, predicted, twins, what)
+
+    def _exactly(
+        self, kind: str, measured: Any, predicted: Any, twins: Mapping[str, Any], what: str
+    ) -> Record:
+        m, p = _integers(measured), _integers(predicted)
+        p = np.broadcast_to(p, m.shape)
         worst = _argmax(np.abs(m - p))
         judged = []
-        for name, t in self._shaped(twins, p):
-            at = _argmax(np.abs(m - t))
-            distance = min(_octaves(t, p), float(np.abs(t - p).max()))
-            judged.append(_twin(name, t[at], m[at], None, distance, bool((m != t).any())))
+        for name, t in _named(self.claim, twins):
+            if not _is_integer(t):
+                raise TypeError(f"twin {name!r} is {t!r}; integers are compared with integers")
+            wrong = np.broadcast_to(_integers(t), m.shape)
+            at = _argmax(np.abs(m - wrong))
+            distance = min(_octaves(wrong, p), float(np.max(np.abs(wrong - p))))
+            judged.append(_twin(name, wrong[at], m[at], None, distance, bool(np.any(m != wrong))))
         return self._conclude(
-            kind="count",
+            kind=kind,
             what=what,
             measured=m[worst],
             predicted=p[worst],
@@ -317,25 +287,15 @@ class Check:
             shape=m.shape,
             index=worst,
             twins=judged,
-            accepted=bool((m == p).all()),
+            accepted=bool(np.all(m == p)),
             like=measured,
         )
 
     def _shaped(self, twins: Mapping[str, Any], p: Floats) -> list[tuple[str, Floats]]:
-        if not twins:
-            raise ValueError(f"{self.claim}: a check without twins cannot fail; name at least one")
-        return [
-            (name, np.broadcast_to(_array(f"twins[{name!r}]", t), p.shape))
-            for name, t in twins.items()
-        ]
+        named = _named(self.claim, twins)
+        return [(name, _like(p, f"twins[{name!r}]", t)) for name, t in named]
 
     def _conclude(self, *, accepted: bool, twins: list[Twin], like: Any, **facts: Any) -> Record:
-        if not any(t.near for t in twins):
-            nearest = min(twins, key=lambda t: t.distance)
-            raise ValueError(
-                f"{self.claim}: no twin is near the claim (the nearest, {nearest.name!r}, is at "
-                f"{nearest.distance:.3g}; up to 1, a factor 2, is near)"
-            )
         now = time.perf_counter()
         for key in ("measured", "predicted", "tolerance"):
             facts[key] = float(facts[key])
@@ -351,7 +311,7 @@ class Check:
             **facts,
         )
         self._start = now
-        _show(record)
+        show(record)
         if not accepted:
             raise CheckFailed(
                 f"{self.claim}: measured {record.measured:.9g}, predicted {record.predicted:.9g}, "
@@ -366,13 +326,43 @@ class Check:
         return record
 
 
+def _named(claim: str, twins: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if not isinstance(twins, Mapping) or not twins:
+        raise ValueError(f"{claim}: a check without twins cannot fail; a dict of them is needed")
+    return list(twins.items())
+
+
 def _array(name: str, value: Any) -> Floats:
-    if isinstance(value, Tensor):
-        value = value.detach().to("cpu", torch.float64).numpy()
-    array = np.asarray(value, dtype=np.float64)
+    array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise TypeError(f"{name} is {value!r}; real numbers are needed")
+    array = array.astype(np.float64)
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"{name} is empty or has an entry that is not finite: {array}")
     return array
+
+
+def _like(array: Floats, name: str, value: Any) -> Floats:
+    """``value``, with the shape of ``array``."""
+    found = _array(name, value)
+    try:
+        return np.broadcast_to(found, array.shape)
+    except ValueError as error:
+        raise ValueError(f"{name} has shape {found.shape}; {array.shape} is needed") from error
+
+
+def _integers(value: Any) -> NDArray[Any]:
+    """Python integers, which no float rounds."""
+    return np.asarray(value.cpu() if isinstance(value, Tensor) else value).astype(object)
+
+
+def _line(lx: Floats, ly: Floats, weights: Floats) -> tuple[float, Floats, float]:
+    """Slope of the weighted least-squares line, residuals, and the slope's standard error."""
+    cx = lx - np.average(lx, weights=weights)
+    cy = ly - np.average(ly, weights=weights)
+    norm = float((weights * cx**2).sum())
+    slope = float((weights * cx * cy).sum()) / norm
+    return slope, cy - slope * cx, norm**-0.5
 
 
 def _positives(name: str, value: Any) -> Floats:
@@ -389,15 +379,16 @@ def _tolerance(name: str, value: float | None) -> float:
 
 
 def _is_integer(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return not value.dtype.is_floating_point and not value.dtype.is_complex
-    return bool(np.issubdtype(np.asarray(value).dtype, np.integer))
+    array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
+    if array.dtype == object:  # Python integers beyond 64 bits
+        return all(isinstance(v, int) for v in array.flat)
+    return bool(np.issubdtype(array.dtype, np.integer))
 
 
 def _sidak(entries: int) -> float:
     """Critical |z| so that all ``entries`` together raise a false alarm with probability α."""
     each = -math.expm1(math.log1p(-ALPHA) / entries)
-    return float(norm.isf(each / 2))
+    return float(-ndtri(each / 2))
 
 
 def _ratio(difference: Floats, unit: Floats) -> Floats:
@@ -406,9 +397,9 @@ def _ratio(difference: Floats, unit: Floats) -> Floats:
         return np.where(difference == 0, 0.0, difference / unit)
 
 
-def _octaves(twin: Floats, claim: Floats) -> float:
+def _octaves(twin: NDArray[Any], claim: NDArray[Any]) -> float:
     """|log₂(twin/claim)| at its largest; an entry claimed 0 is measured by the largest one."""
-    top = np.abs(claim).max()
+    top = np.max(np.abs(claim))
     far = []
     for t, c in zip(twin.ravel(), claim.ravel(), strict=True):
         if t == c:
@@ -420,8 +411,8 @@ def _octaves(twin: Floats, claim: Floats) -> float:
     return max(far)
 
 
-def _argmax(a: Floats) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(a)), a.shape))
+def _argmax(a: NDArray[Any]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(int(np.argmax(a)), np.shape(a)))
 
 
 def _cap(z: float) -> float:
@@ -446,74 +437,3 @@ def _shortage(claim: str, name: str, power: float, needed: float, draws: int | N
         f"{claim}: twin {name!r} lies {power:.2f} standard errors from the claim, "
         f"{needed:.2f} are needed to reject it surely: needs {want}"
     )
-
-
-class _Card:
-    def __init__(self, record: Record) -> None:
-        self.record = record
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return {
-            MIME: asdict(self.record),
-            "text/html": _html(self.record),
-            "text/plain": repr(self),
-        }
-
-    def __repr__(self) -> str:
-        r = self.record
-        lines = [f"{r.id} {r.what}".rstrip() + f": {_verdict(r)}", f"  {_comparison(r)}"]
-        lines += [f"  twin {t.name}: {t.predicted:.6g}, {_refutation(r, t)}" for t in r.twins]
-        return "\n".join(lines)
-
-
-def _verdict(r: Record) -> str:
-    return "passed" if r.passed else "FAILED"
-
-
-def _comparison(r: Record) -> str:
-    relation = {"rate": "slope ", "bound": "at most "}.get(r.kind, "")
-    text = f"measured {r.measured:.6g}, predicted {relation}{r.predicted:.6g}"
-    if r.kind == "bound":
-        text = f"tightest value {r.measured:.6g}, bound {r.predicted:.6g}"
-    if r.stderr is not None:
-        text += f", standard error {r.stderr:.2g}"
-        if r.z is not None:
-            text += f" (z = {r.z:+.2f})"
-    elif r.tolerance:
-        text += f", tolerance {r.tolerance:.2g}"
-    entries = math.prod(r.shape)
-    if entries > 1:
-        text += f"; {entries} {'points' if r.kind == 'rate' else 'entries, the worst shown'}"
-    return text
-
-
-def _refutation(r: Record, t: Twin) -> str:
-    if not t.rejected:
-        return "NOT rejected"
-    if t.z is None:
-        return "rejected"
-    unit = "standard errors" if r.stderr is not None else "tolerances"
-    return f"rejected ({t.z:.3g} {unit} away)" if t.z < 1e6 else "rejected (at once)"
-
-
-def _html(r: Record) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(t.name)}</td><td>{t.predicted:.6g}</td>"
-        f"<td>{escape(_refutation(r, t))}</td></tr>"
-        for t in r.twins
-    )
-    what = f" · {escape(r.what)}" if r.what else ""
-    mark = "✓" if r.passed else "✗"
-    return (
-        f'<div class="zotk-card {"ok" if r.passed else "bad"}">'
-        f"<p><strong>{mark} {_verdict(r)}</strong> <code>{escape(r.id)}</code>{what}<br>"
-        f"{escape(_comparison(r))}</p>"
-        '<table><thead><tr><th scope="col">wrong twin</th><th scope="col">would be</th>'
-        f'<th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
-
-
-def _show(record: Record) -> None:
-    from IPython.display import display
-
-    display(_Card(record))

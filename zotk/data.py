@@ -1,9 +1,8 @@
 """Data: scikit-learn's handwritten digits, and points on a sphere."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from zotk.directions import Sphere
@@ -20,14 +19,20 @@ def digits(
     shape (n,), int64: the position of each image's class in ``classes``. The order is that
     of the data set (several writers in turn), the same on every call.
 
-    Raises ValueError for a class that is not 0 … 9, or named twice.
+    Raises ValueError for a class that is not 0 … 9, or named twice; TypeError for a dtype
+    that is not a floating-point one.
     """
-    wanted = [int(c) for c in classes]
+    wanted = list(classes) if isinstance(classes, Iterable) else []
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
-        raise ValueError(f"classes is {wanted}; distinct digits of 0 … 9 are needed")
+        raise ValueError(f"classes is {classes!r}; distinct digits of 0 … 9 are needed")
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype is {dtype}; a floating-point dtype is needed")
+    from sklearn.datasets import load_digits  # heavy to import, needed here only
+
     bunch = load_digits()
     labels = torch.from_numpy(bunch.target).long()
-    x = torch.from_numpy(bunch.data).to(dtype or torch.get_default_dtype()) / 16
+    x = torch.from_numpy(bunch.data).to(dtype) / 16
     hits = labels[:, None] == torch.tensor(wanted)
     kept = hits.any(1)
     return x[kept], hits[kept].int().argmax(1)

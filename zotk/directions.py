@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,13 +54,12 @@ class Law(ABC):
         _integer("n", n, 0)
         _integer("d", d, 1)
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        if not dtype.is_floating_point:
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise TypeError(f"dtype is {dtype}; a floating-point dtype is needed")
         if device is None:
-            device = generator.device if generator is not None else "cpu"
+            device = _generator(generator).device
         device = torch.device(device)
-        if generator is None:
-            generator = torch.Generator(device).manual_seed(0)
+        generator = _generator(generator, device)
         if generator.device.type != device.type:
             raise ValueError(
                 f"generator lives on {generator.device.type}, device is {device}; "
@@ -86,6 +86,7 @@ class Law(ABC):
 
         For independent entries c = (E z²)² (kurtosis + d - 1).
         """
+        _integer("d", d, 1)
         return self.second_moment(d) ** 2 * (self.kurtosis(d) + d - 1)
 
     @abstractmethod
@@ -107,8 +108,10 @@ class Law(ABC):
             if t.numel() == 0:
                 yield torch.empty_like(t)
                 continue
-            row = self.sample(1, t.numel(), generator=generator, dtype=t.dtype, device=t.device)
-            yield row.view(t.shape)
+            # no name is kept: the caller may drop a piece before the next is drawn
+            yield self.sample(
+                1, t.numel(), generator=generator, dtype=t.dtype, device=t.device
+            ).view(t.shape)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Gaussian(Law):
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.mean):
+        if not math.isfinite(_real("mean", self.mean)):
             raise ValueError(f"mean is {self.mean}; a finite number is needed")
         _positive("std", self.std)
 
@@ -183,8 +186,11 @@ class Laplace(Law):
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         # the difference of two independent standard exponentials is a standard Laplace variable
-        e = torch.empty(2, n, d, dtype=dtype, device=device).exponential_(generator=generator)
-        return (e[0] - e[1]).mul_(self.scale)
+        z, e = (
+            torch.empty(n, d, dtype=dtype, device=device).exponential_(generator=generator)
+            for _ in range(2)
+        )
+        return z.sub_(e).mul_(self.scale)
 
     def second_moment(self, d: int) -> float:
         return 2 * self.scale**2
@@ -213,9 +219,9 @@ class StudentT(Law):
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         z = torch.randn(n, d, generator=generator, dtype=dtype, device=device)
         # torch.distributions would move the global generator; this primitive takes ours
-        half_df = torch.full((n, d), self.df / 2, dtype=dtype, device=device)
-        chi2 = 2 * torch._standard_gamma(half_df, generator=generator)
-        return z.mul_(self.scale) * (self.df / chi2).sqrt_()
+        half_df = torch.full((), self.df / 2, dtype=dtype, device=device).expand(n, d)
+        half_chi2 = torch._standard_gamma(half_df, generator=generator)
+        return z.mul_(self.scale).mul_(half_chi2.mul_(2 / self.df).rsqrt_())
 
     def second_moment(self, d: int) -> float:
         if self.df <= 2:
@@ -246,6 +252,7 @@ class Sphere(Law):
             _positive("radius", self.radius)
 
     def _length(self, d: int) -> float:
+        _integer("d", d, 1)
         return math.sqrt(d) if self.radius is None else self.radius
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
@@ -256,6 +263,7 @@ class Sphere(Law):
         return self._length(d) ** 2 / d
 
     def kurtosis(self, d: int) -> float:
+        _integer("d", d, 1)
         return 3 * d / (d + 2)
 
     def gain(self, d: int) -> float:
@@ -268,8 +276,11 @@ class Sphere(Law):
     def pieces(self, like: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
         """As for every law; the Gaussian vector is drawn twice, first for its length."""
         gaussian, d = Gaussian(), sum(t.numel() for t in like)
-        squares = (piece.double().square().sum() for piece in gaussian.pieces(like, seed))
-        stretch = self._length(d) / math.sqrt(sum(s.item() for s in squares))
+        norms = [
+            torch.linalg.vector_norm(piece, dtype=torch.float64).item()
+            for piece in gaussian.pieces(like, seed)
+        ]
+        stretch = self._length(d) / math.hypot(*norms)
         for piece in gaussian.pieces(like, seed):
             yield piece.mul_(stretch)
 
@@ -287,10 +298,12 @@ class Coordinate(Law):
         return 1.0
 
     def kurtosis(self, d: int) -> float:
+        _integer("d", d, 1)
         return float(d)
 
     def gain(self, d: int) -> float:
         """d, as the length is constant. (The entries are dependent.)"""
+        _integer("d", d, 1)
         return float(d)
 
     def standardized(self) -> "Coordinate":
@@ -317,17 +330,21 @@ class Orthogonal(Law):
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         rows = torch.randn(n, d, generator=generator, dtype=dtype, device=device)
-        # rows cannot be drawn one block after another without orthogonalising each block
-        return torch.cat([_haar(block) for block in rows.split(d)]) if n else rows
+        for block in rows.split(d):
+            if len(block):
+                block.copy_(_haar(block))
+        return rows
 
     def second_moment(self, d: int) -> float:
         return 1.0
 
     def kurtosis(self, d: int) -> float:
+        _integer("d", d, 1)
         return 3 * d / (d + 2)
 
     def gain(self, d: int) -> float:
         """d: every row has length √d."""
+        _integer("d", d, 1)
         return float(d)
 
     def standardized(self) -> "Orthogonal":
@@ -354,6 +371,27 @@ def _integer(name: str, value: int, least: int) -> None:
         raise ValueError(f"{name} is {value}; at least {least} is needed")
 
 
+def _real(name: str, value: Any) -> float:
+    """A number as a float; tensors and arrays of no dimension count."""
+    if isinstance(value, bool | str | complex) or getattr(value, "ndim", 0) != 0:
+        raise TypeError(f"{name} is {value!r}; a real number is needed")
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {value!r}; a real number is needed") from error
+
+
 def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
+    number = _real(name, value)
+    if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} is {value}; a positive finite number is needed")
+
+
+def _generator(
+    generator: torch.Generator | None, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    if generator is None:
+        return torch.Generator(device).manual_seed(0)
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator is {generator!r}; a torch.Generator or None is needed")
+    return generator

@@ -5,27 +5,27 @@ With z₁ … z_P of a standard law (E[zz'] = I) both estimators are
     ĝ = (1/P) Σ_p c_p z_p,    c_p = [L(θ + εz_p) - L(θ - εz_p)] / 2ε   (central; Spall 1992)
                               c_p = [L(θ + εz_p) - L(θ)] / ε           (forward)
 
-:func:`grad` is pure, like ``torch.func.grad``; :func:`backward` moves the parameters in place
-and fills ``.grad``, like ``loss.backward()``. One function computes the c_p of both.
+:func:`grad` works on values, like ``torch.func.grad``; :func:`backward` moves the parameters in
+place and fills ``.grad``, like ``loss.backward()``. One function computes the c_p of both.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from zotk.directions import Gaussian, Law, Orthogonal, _integer, _positive
+from zotk.directions import Gaussian, Law, Orthogonal, _generator, _integer, _positive, _real
 
 __all__ = ["Estimate", "backward", "grad", "replay_"]
 
 Direction = Callable[[int], Iterable[Tensor]]  # the pieces of direction p, one tensor at a time
-Line = Callable[[int], float]  # a side in {-1, 0, +1} -> the loss at θ + side·εz
+Values = Callable[[int, int], float]  # (p, side in {-1, 0, +1}) -> the loss at θ + side·εz_p
+_CHUNK = 2**20  # entries looked at together where a whole tensor is not needed
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Estimate:
     """What one :func:`backward` measured: seeds and scalars, enough to replay it.
 
     ``loss``: mean of ½(L₊ + L₋) (central) or L(θ) (forward). ``coefficients``: the c_p / P
-    of ĝ = Σ_p coefficients[p]·z_p. ``evaluations``: calls of the closure. ``sizes``: number
-    of entries of each parameter tensor.
+    of ĝ = Σ_p coefficients[p]·z_p. ``evaluations``: calls of the closure. ``shapes`` and
+    ``dtypes``: of the parameters, which with the seeds determine the directions.
     """
 
     loss: float
@@ -42,7 +42,8 @@ class Estimate:
     evaluations: int
     directions: Law
     seeds: tuple[int, ...]
-    sizes: tuple[int, ...]
+    shapes: tuple[torch.Size, ...]
+    dtypes: tuple[torch.dtype, ...]
     device_type: str
 
 
@@ -66,38 +67,38 @@ def grad(
     Raises
     ------
     ValueError
-        eps, queries or scheme out of range; a law with E[zz'] ≠ I; eps so small that under
-        1 % of the entries move (a warning under 50 %); a loss that is not finite.
+        eps, queries or scheme out of range; a law with E[zz'] ≠ I; ``params`` without
+        tensors; eps so small that under 1 % of the entries move (a warning under 50 %); a
+        loss that is not finite.
     TypeError
-        ``params`` has no tensors, or other leaves than floating-point tensors.
+        ``params`` has other leaves than floating-point tensors; an argument of another kind.
     """
     _options(directions, eps, queries, scheme)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if not callable(loss):
+        raise TypeError(f"loss is {loss!r}; a function of params is needed")
+    generator = _generator(generator)
 
     def estimate(params: Any) -> Any:
         leaves, structure = pytree.tree_flatten(params)
         _tensors(leaves)
-        _standard(directions, leaves)
         with torch.no_grad():
             theta = [t.detach() for t in leaves]
+            _floating(theta)
+            _standard(directions, theta)
             direction = _directions(directions, theta, _seeds(queries, generator))
             _resolvable(theta, direction(0), eps)
 
-            def line(p: int) -> AbstractContextManager[Line]:
-                def at(side: int) -> float:
-                    moved = theta
-                    if side:
-                        zs = zip(theta, direction(p), strict=True)
-                        moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
-                    return _number("loss", loss(pytree.tree_unflatten(moved, structure)))
+            def at(p: int, side: int) -> float:
+                moved = theta
+                if side:
+                    zs = zip(theta, direction(p), strict=True)
+                    moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
+                return _number("loss", loss(pytree.tree_unflatten(moved, structure)))
 
-                return nullcontext(at)
-
-            coefficients, _, _ = _differences(line, queries, eps, scheme)
-            out = [torch.zeros_like(t) for t in theta]
-            for p, c in enumerate(coefficients):
-                for o, z in zip(out, direction(p), strict=True):
-                    o.add_(z, alpha=c)
+            coefficients, _, _ = _differences(at, queries, eps, scheme)
+            sums = [torch.zeros_like(t, dtype=_wide(t.dtype)) for t in theta]
+            _add_up(sums, direction, coefficients)
+        out = [total.to(t.dtype) for total, t in zip(sums, theta, strict=True)]
         return pytree.tree_unflatten(out, structure)
 
     return estimate
@@ -121,9 +122,9 @@ def backward(
     It must be *the same function* at every call: with a fresh dropout mask or minibatch the
     difference of two calls contains the change of the function, divided by 2ε.
 
-    ``params``: what ``net.parameters()`` gives, all on one device. Tensors that need no
-    gradient are skipped; one that occurs twice counts once. ``.grad`` is written after the
-    last query only, so any ``torch.optim`` optimiser or scheduler can follow. Keep one
+    ``params``: what ``net.parameters()`` gives. Tensors that need no gradient are skipped,
+    one that occurs twice counts once, the rest lie on one device. ``.grad`` is written after
+    the last query only, so any ``torch.optim`` optimiser or scheduler can follow. Keep one
     ``generator`` over a training run: ``None`` is a fresh one seeded 0, and every call
     would use the same directions.
 
@@ -132,7 +133,7 @@ def backward(
     its seed, tensor by tensor (``Sphere`` draws twice, ``Orthogonal`` raises). ``"exact"``
     holds a copy of the parameters and restores them bitwise; half precision needs it. The
     three give the same estimate to rounding. "store" and "replay" step +ε, -2ε, +ε and
-    return to within one unit in the last place per query.
+    return to within one unit in the last place, per query, of the largest value passed.
 
     An exception, an interrupt or a loss that is not finite restores the parameters as far
     as ``memory`` says and leaves every ``.grad`` as it was.
@@ -141,7 +142,7 @@ def backward(
     ------
     ValueError
         As :func:`grad`, and: an unknown memory, half precision without "exact", parameters
-        on several devices, no parameter that needs a gradient.
+        on several devices, no parameter that needs a gradient, a sparse ``.grad``.
     TypeError
         ``params`` is no iterable of floating-point tensors, or ``closure`` is no function.
     """
@@ -152,35 +153,39 @@ def backward(
         raise TypeError(f"closure is {closure!r}; a function that returns the loss is needed")
     theta = _parameters(params)
     _standard(directions, theta)
-    halves = [t.dtype for t in theta if torch.finfo(t.dtype).bits < 32]
+    halves = [t.dtype for t in theta if _wide(t.dtype) != t.dtype]
     if halves and memory != "exact":
         raise ValueError(
             f"memory is {memory!r} with {halves[0]} parameters, which would drift by a rounding "
             "per query; 'exact' is needed"
         )
     if memory == "replay" and isinstance(directions, Orthogonal):
-        directions.pieces(theta, 0)  # raises
+        raise ValueError(
+            f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
+            "'store' or 'exact' is needed"
+        )
+    seeds = _seeds(queries, _generator(generator))
 
-    seeds = _seeds(queries, generator)
-    with torch.no_grad():
-        direction = _directions(directions, theta, seeds)
-        if memory == "store":
-            direction = _LastOnly(direction)
+    # a .grad made in inference mode could never be added to outside it
+    with torch.inference_mode(False), torch.no_grad():
+        redraw = _directions(directions, theta, seeds)
+        direction = _LastOnly(redraw) if memory == "store" else redraw
         _resolvable(theta, direction(0), eps)
-        saved = [t.clone() for t in theta] if memory == "exact" else None
-
-        def line(p: int) -> AbstractContextManager[Line]:
-            return _walk(closure, theta, lambda: direction(p), eps, saved)
-
-        coefficients, loss, evaluations = _differences(line, queries, eps, scheme)
-        for p, c in enumerate(coefficients):
-            for t, z in zip(theta, direction(p), strict=True):
-                if t.grad is None:
-                    t.grad = z.mul_(c)  # no pieces are used again: queries > 1 redraws them
-                else:
-                    t.grad.add_(z, alpha=c)
-    sizes = tuple(t.numel() for t in theta)
-    return Estimate(loss, coefficients, evaluations, directions, seeds, sizes, theta[0].device.type)
+        walk = _FromCopy if memory == "exact" else _InPlace
+        coefficients, loss, evaluations = _evaluate(
+            closure, walk(theta, direction, eps), queries, eps, scheme
+        )
+        _accumulate(theta, direction if queries == 1 else redraw, coefficients)
+    return Estimate(
+        loss=loss,
+        coefficients=coefficients,
+        evaluations=evaluations,
+        directions=directions,
+        seeds=seeds,
+        shapes=tuple(t.shape for t in theta),
+        dtypes=tuple(t.dtype for t in theta),
+        device_type=theta[0].device.type,
+    )
 
 
 def replay_(params: Iterable[Tensor], estimate: Estimate, scale: float) -> None:
@@ -192,76 +197,132 @@ def replay_(params: Iterable[Tensor], estimate: Estimate, scale: float) -> None:
     Raises
     ------
     ValueError
-        Other parameters than the estimate's (by number of entries), or another device type,
-        where the same seeds draw other directions.
+        Parameters of other shapes or dtypes than the estimate's or on another device type,
+        where the same seeds draw other directions; a scale that is not finite.
+    TypeError
+        ``estimate`` is no :class:`Estimate`, or ``scale`` no number.
     """
+    if not isinstance(estimate, Estimate):
+        raise TypeError(f"estimate is {estimate!r}; what zotk.backward returned is needed")
+    if not math.isfinite(_real("scale", scale)):
+        raise ValueError(f"scale is {scale}; a finite number is needed")
     theta = _parameters(params)
-    sizes = tuple(t.numel() for t in theta)
-    if sizes != estimate.sizes:
-        raise ValueError(f"params have sizes {sizes}; the estimate was made for {estimate.sizes}")
-    if theta[0].device.type != estimate.device_type:
-        raise ValueError(
-            f"params live on {theta[0].device.type}; the estimate's seeds draw its directions "
-            f"on {estimate.device_type} only"
-        )
+    for name, found, made in (
+        ("shapes", tuple(t.shape for t in theta), estimate.shapes),
+        ("dtypes", tuple(t.dtype for t in theta), estimate.dtypes),
+        ("device type", theta[0].device.type, estimate.device_type),
+    ):
+        if found != made:
+            raise ValueError(f"params have the {name} {found}; the estimate was made for {made}")
     with torch.no_grad():
         direction = _directions(estimate.directions, theta, estimate.seeds)
-        for p, c in enumerate(estimate.coefficients):
-            for t, z in zip(theta, direction(p), strict=True):
-                t.add_(z, alpha=scale * c)
+        _add_up(theta, direction, [scale * c for c in estimate.coefficients])
 
 
 def _differences(
-    line: Callable[[int], AbstractContextManager[Line]], queries: int, eps: float, scheme: str
+    at: Values, queries: int, eps: float, scheme: str
 ) -> tuple[tuple[float, ...], float, int]:
     """The c_p / P, the loss, and the number of evaluations."""
     if scheme == "central":
-        pairs = []
-        for p in range(queries):
-            with line(p) as at:
-                pairs.append((at(+1), at(-1)))
+        pairs = [(at(p, +1), at(p, -1)) for p in range(queries)]
         coefficients = tuple((plus - minus) / (2 * eps * queries) for plus, minus in pairs)
         return coefficients, sum(0.5 * (a + b) for a, b in pairs) / queries, 2 * queries
-    with line(0) as at:
-        base = at(0)
-    plus = []
-    for p in range(queries):
-        with line(p) as at:
-            plus.append(at(+1))
-    return tuple((value - base) / (eps * queries) for value in plus), base, queries + 1
+    base = at(0, 0)
+    coefficients = tuple((at(p, +1) - base) / (eps * queries) for p in range(queries))
+    return coefficients, base, queries + 1
 
 
-@contextmanager
-def _walk(
-    closure: Callable[[], Tensor | float],
-    theta: Sequence[Tensor],
-    pieces: Callable[[], Iterable[Tensor]],
-    eps: float,
-    saved: Sequence[Tensor] | None,
-) -> Iterator[Line]:
-    """The line θ + side·εz, walked in place; θ is back at the end, whatever happens."""
-    sides = [0] * len(theta)  # where each tensor stands: an interrupt can come between two
+def _evaluate(
+    closure: Callable[[], Tensor | float], walker: "_Walker", queries: int, eps: float, scheme: str
+) -> tuple[tuple[float, ...], float, int]:
+    """What :func:`_differences` gives for the closure; θ is back at the end, whatever happens."""
 
-    def move(side: int) -> None:
-        if all(s == side for s in sides):
-            return
-        for k, (t, z) in enumerate(zip(theta, pieces(), strict=True)):
-            if saved is None:
-                t.add_(z, alpha=(side - sides[k]) * eps)
-            else:
-                t.copy_(saved[k])
-                if side:
-                    t.add_(z, alpha=side * eps)
-            sides[k] = side
-
-    def at(side: int) -> float:
-        move(side)
+    def at(p: int, side: int) -> float:
+        walker.go(p, side)
         return _number("closure", closure())
 
     try:
-        yield at
+        return _differences(at, queries, eps, scheme)
     finally:
-        move(0)
+        _insist(walker.restore)
+
+
+class _Walker(Protocol):
+    """Moves θ in place to θ + side·εz_p, and back."""
+
+    def go(self, p: int, side: int) -> None: ...
+
+    def restore(self) -> None: ...
+
+
+class _FromCopy:
+    """Starts each move from a copy of θ."""
+
+    def __init__(self, theta: Sequence[Tensor], direction: Direction, eps: float) -> None:
+        self._theta, self._direction, self._eps = theta, direction, eps
+        self._saved = [t.clone() for t in theta]
+
+    def go(self, p: int, side: int) -> None:
+        if side == 0:
+            return self.restore()
+        pieces = zip(self._theta, self._saved, self._direction(p), strict=True)
+        for t, start, z in pieces:
+            t.copy_(start).add_(z, alpha=side * self._eps)
+
+    def restore(self) -> None:
+        for t, start in zip(self._theta, self._saved, strict=True):
+            t.copy_(start)
+
+
+class _InPlace:
+    """Moves by differences of sides, and knows for each tensor where it stands.
+
+    An interrupt can come between a tensor's move and the note of it; the tensor's version,
+    which every move raises, then tells whether the move was made.
+    """
+
+    def __init__(self, theta: Sequence[Tensor], direction: Direction, eps: float) -> None:
+        self._theta, self._direction, self._eps = theta, direction, eps
+        self._sides = [0] * len(theta)
+        self._query = 0
+        self._pending: tuple[int, int, int] | None = None  # tensor, side, version before
+
+    def go(self, p: int, side: int) -> None:
+        if p != self._query:
+            self._move(0)
+            self._query = p
+        self._move(side)
+
+    def restore(self) -> None:
+        self._move(0)
+
+    def _move(self, side: int) -> None:
+        if self._pending is not None:
+            k, goal, version = self._pending
+            if self._theta[k]._version != version:
+                self._sides[k] = goal
+            self._pending = None
+        if all(s == side for s in self._sides):
+            return
+        for k, (t, z) in enumerate(zip(self._theta, self._direction(self._query), strict=True)):
+            if self._sides[k] != side:
+                self._pending = (k, side, t._version)
+                t.add_(z, alpha=(side - self._sides[k]) * self._eps)
+                self._sides[k] = side
+                self._pending = None
+
+
+def _insist(restore: Callable[[], None]) -> None:
+    """Runs ``restore`` to its end, however often it is interrupted, then passes that on."""
+    interrupted = None
+    while True:
+        try:
+            restore()
+            break
+        except KeyboardInterrupt as again:
+            interrupted = again
+    if interrupted is not None:
+        raise interrupted
 
 
 class _LastOnly:
@@ -276,6 +337,48 @@ class _LastOnly:
             self._kept = None  # freed before the next is drawn
             self._kept = (p, list(self._direction(p)))
         return self._kept[1]
+
+
+def _accumulate(
+    theta: Sequence[Tensor], direction: Direction, coefficients: Sequence[float]
+) -> None:
+    """Add Σ c_p z_p to every ``.grad``; where that is None, it comes to be at the end."""
+    if len(coefficients) == 1:
+        # the pieces are nobody else's and are used here for the last time: they become .grad
+        made = []
+        for t, z in zip(theta, direction(0), strict=True):
+            made.append(z.mul_(coefficients[0]) if t.grad is None else None)
+            if t.grad is not None:
+                t.grad.add_(z, alpha=coefficients[0])
+    else:
+        # halves are summed in float32 and rounded once
+        sums = [
+            t.grad
+            if t.grad is not None and t.grad.dtype == _wide(t.grad.dtype)
+            else torch.zeros_like(t, dtype=_wide(t.dtype))
+            for t in theta
+        ]
+        _add_up(sums, direction, coefficients)
+        made = []
+        for t, total in zip(theta, sums, strict=True):
+            if t.grad is not None and t.grad is not total:
+                t.grad.add_(total)
+            made.append(total.to(t.dtype) if t.grad is None else None)
+    for t, new in zip(theta, made, strict=True):
+        if new is not None:
+            t.grad = new
+
+
+def _add_up(sums: Sequence[Tensor], direction: Direction, coefficients: Sequence[float]) -> None:
+    """Add Σ c_p z_p to the tensors ``sums``, in place."""
+    for p, c in enumerate(coefficients):
+        for total, z in zip(sums, direction(p), strict=True):
+            total.add_(z, alpha=c)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """float32 for half precisions, else the dtype itself."""
+    return torch.float32 if torch.finfo(dtype).bits < 32 else dtype
 
 
 def _directions(law: Law, like: Sequence[Tensor], seeds: Sequence[int]) -> Direction:
@@ -294,10 +397,8 @@ def _directions(law: Law, like: Sequence[Tensor], seeds: Sequence[int]) -> Direc
     )
 
 
-def _seeds(queries: int, generator: torch.Generator | None) -> tuple[int, ...]:
-    if generator is None:
-        generator = torch.Generator().manual_seed(0)
-    high = 2**62
+def _seeds(queries: int, generator: torch.Generator) -> tuple[int, ...]:
+    high = 2**62  # a CPU generator uses the lower half of a seed's bits, a GPU's all of them
     drawn = torch.randint(high, (queries,), generator=generator, device=generator.device)
     return tuple(drawn.tolist())
 
@@ -321,21 +422,30 @@ def _parameters(params: Iterable[Tensor]) -> list[Tensor]:
     if not theta:
         raise ValueError(f"params has {len(every)} tensors, none of which needs a gradient")
     if not all(t.is_leaf for t in theta):
-        raise ValueError(
-            "params has a tensor that is the result of an operation; leaves are needed"
-        )
+        raise ValueError("params has a tensor that an operation made; leaves are needed")
+    _floating(theta)
+    for t in theta:
+        if t.grad is not None and t.grad.layout != torch.strided:
+            raise ValueError(
+                f".grad of a parameter of shape {tuple(t.shape)} is {t.grad.layout}; a dense "
+                "tensor or None is needed"
+            )
     return theta
 
 
-def _tensors(tensors: Sequence[Any]) -> None:
-    if not tensors:
+def _tensors(values: Sequence[Any]) -> None:
+    if not values:
         raise ValueError("params holds no tensor")
-    for t in tensors:
-        if not isinstance(t, Tensor):
-            raise TypeError(f"params holds a {type(t).__name__}; tensors are needed")
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"params holds a {type(value).__name__}; tensors are needed")
+
+
+def _floating(theta: Sequence[Tensor]) -> None:
+    for t in theta:
         if not t.dtype.is_floating_point:
             raise TypeError(f"params holds a tensor of {t.dtype}; a floating-point dtype is needed")
-    devices = {t.device for t in tensors}
+    devices = {t.device for t in theta}
     if len(devices) > 1:
         raise ValueError(f"params lie on {sorted(map(str, devices))}; one device is needed")
 
@@ -355,26 +465,25 @@ def _resolvable(theta: Sequence[Tensor], pieces: Iterable[Tensor], eps: float) -
     """Judges whether θ + εz differs from θ in the parameters' precision."""
     moved = asked = 0
     for t, z in zip(theta, pieces, strict=True):
-        moved += int(torch.count_nonzero(torch.add(t, z, alpha=eps) != t))
-        asked += int(torch.count_nonzero(z))
+        for part, step in zip(
+            t.reshape(-1).split(_CHUNK), z.reshape(-1).split(_CHUNK), strict=True
+        ):
+            moved += int(torch.count_nonzero(torch.add(part, step, alpha=eps) != part))
+            asked += int(torch.count_nonzero(step))
+    still = f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries"
     if moved < 0.01 * asked:
-        raise ValueError(
-            f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries of "
-            f"{theta[0].dtype}; a larger eps is needed"
-        )
+        raise ValueError(f"{still}; a larger eps is needed")
     if moved < 0.5 * asked:
-        warnings.warn(
-            f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries of {theta[0].dtype}",
-            stacklevel=3,
-        )
+        warnings.warn(still, stacklevel=3)
 
 
-def _number(name: str, value: Tensor | float) -> float:
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise TypeError(
-            f"{name} returned a tensor of shape {tuple(value.shape)}; one number needed"
-        )
-    number = float(value)
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, Tensor):
+        if value.numel() != 1 or value.dtype.is_complex:
+            kind = f"a tensor of {value.dtype}, shape {tuple(value.shape)}"
+            raise TypeError(f"{name} returned {kind}; one real number is needed")
+        value = value.item()
+    number = _real(f"what {name} returned", value)
     if not math.isfinite(number):
         raise ValueError(f"{name} returned {number}; a finite loss is needed")
     return number

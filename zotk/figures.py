@@ -3,16 +3,14 @@
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from itertools import product
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ipywidgets as widgets
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-from cycler import cycler
-from matplotlib.figure import Figure
-from PIL import Image
+if TYPE_CHECKING:  # at run time imported where used: heavy, and not needed to estimate gradients
+    import ipywidgets as widgets
+    from matplotlib.figure import Figure
 
 __all__ = ["COLOURS", "frame_player", "use_style"]
 
@@ -21,11 +19,15 @@ __all__ = ["COLOURS", "frame_player", "use_style"]
 COLOURS = ("#0072b2", "#d55e00", "#00805e", "#a6518c", "#7a6000", "#4d4d4d")
 _DASHES = ("-", "--", "-.", ":", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)))
 
-MOST_FRAMES = 300
+MOST_FRAMES, MOST_BYTES = 300, 4_000_000
 
 
 def use_style() -> None:
     """Set matplotlib up for the book: vector figures, no reliance on colour alone."""
+    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
     cycle = cycler(color=COLOURS) + cycler(linestyle=_DASHES)
     mpl.rcParams.update(
         {
@@ -45,34 +47,38 @@ def use_style() -> None:
             "svg.hashsalt": "zotk",
         }
     )
-    from matplotlib_inline.backend_inline import set_matplotlib_formats
-
     # without a date, the same figure is the same file
     set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def frame_player(
-    draw: Callable[..., Figure],
+    draw: Callable[..., "Figure"],
     knobs: Mapping[str, Sequence[Any]],
     *,
     alt: Callable[..., str],
     start: Sequence[int] | None = None,
     dpi: int = 110,
-) -> widgets.VBox:
+) -> "widgets.VBox":
     """An explorer of every combination of the knobs, alive in a page without a kernel.
 
     ``knobs`` maps a slider's name to its values (shown by ``str``); ``draw(*values)`` makes
     the figure of one combination and ``alt(*values)`` says what it shows. ``start``: the
     initial positions. Frames are drawn now and nested in stacks, one slider per level.
 
-    Raises ValueError above 300 frames, or for a knob without values.
+    Raises ValueError above 300 frames or 4 MB, for a knob without values, for a start that is
+    not a position of each knob, and for a frame without a text alternative.
     """
+    import ipywidgets as widgets
+
+    knobs = {name: list(values) for name, values in knobs.items()}
     counts = [len(values) for values in knobs.values()]
     if not counts or min(counts) < 1:
         raise ValueError(f"knobs have {counts} values; each needs at least one")
     if prod(counts) > MOST_FRAMES:
         raise ValueError(f"knobs make {prod(counts)} frames; at most {MOST_FRAMES} fit a page")
     at = [0] * len(counts) if start is None else list(start)
+    if len(at) != len(counts) or not all(0 <= k < n for k, n in zip(at, counts, strict=True)):
+        raise ValueError(f"start is {at}; a position of each of {counts} values is needed")
     sliders = [
         widgets.SelectionSlider(
             options=[(str(v), i) for i, v in enumerate(values)],
@@ -84,11 +90,14 @@ def frame_player(
         )
         for (name, values), position in zip(knobs.items(), at, strict=True)
     ]
-    frames = iter([_image(draw(*v), alt(*v), dpi) for v in product(*knobs.values())])
+    images = [_image(draw(*v), alt(*v), dpi) for v in product(*knobs.values())]
+    if sum(map(len, images)) > MOST_BYTES:
+        raise ValueError(f"the frames take {sum(map(len, images)):,} bytes; {MOST_BYTES:,} fit")
+    frames = iter(images)
 
-    def stack(level: int) -> widgets.Widget:
+    def stack(level: int) -> "widgets.Widget":
         if level == len(counts):
-            return next(frames)
+            return widgets.HTML(next(frames))
         inner = [stack(level + 1) for _ in range(counts[level])]
         level_stack = widgets.Stack(inner, selected_index=at[level])
         widgets.jslink((sliders[level], "index"), (level_stack, "selected_index"))
@@ -97,16 +106,21 @@ def frame_player(
     return widgets.VBox([*sliders, stack(0)])
 
 
-def _image(figure: Figure, alt: str, dpi: int) -> widgets.HTML:
+def _image(figure: "Figure", alt: str, dpi: int) -> str:
     """An <img> with its data inside: ``widgets.Image`` has no alternative text."""
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
     raw, packed = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="png", dpi=dpi)
-    plt.close(figure)
+    try:
+        figure.savefig(raw, format="png", dpi=dpi)
+    finally:
+        plt.close(figure)
+    if not alt.strip():
+        raise ValueError("alt gave an empty text for a frame; say what the frame shows")
     # 32 colours are enough for lines and text, at a third of the size; rare ones count, too
     few = Image.open(raw).convert("RGB").quantize(32, method=Image.Quantize.MAXCOVERAGE)
     few.save(packed, format="png", optimize=True)
     data = base64.b64encode(packed.getvalue()).decode()
-    text = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return widgets.HTML(
-        f'<img alt="{text}" style="max-width:100%" src="data:image/png;base64,{data}">'
-    )
+    source = f"data:image/png;base64,{data}"
+    return f'<img alt="{escape(alt)}" style="max-width:100%" src="{source}">'

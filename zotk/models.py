@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from zotk.directions import _generator, _integer
+
 __all__ = ["functional", "mlp"]
 
 Model = Callable[[dict[str, Tensor], Tensor], Tensor]
@@ -39,9 +41,11 @@ def mlp(
 
     Weights are N(0, 1/fan-in), biases 0, drawn from ``generator`` (None: seeded 0).
     """
-    if len(widths) < 2 or min(widths) < 1:
-        raise ValueError(f"widths is {list(widths)}; two or more positive widths are needed")
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    for width in widths:
+        _integer("widths", width, 1)
+    if len(widths) < 2:
+        raise ValueError(f"widths is {list(widths)}; two or more are needed")
+    generator = _generator(generator)
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
