@@ -13,8 +13,10 @@ from zotk.directions import (
     Sphere,
     StudentT,
 )
+from zotk.dynamics import Curve, gradient_descent
 from zotk.estimators import Estimate, backward, grad, replay_
 from zotk.figures import COLOURS, frame_player, use_style
+from zotk.kernels import KernelEstimate, nzk, nzk_samples, zo_kernel
 from zotk.models import functional, mlp
 
 __all__ = [
@@ -22,8 +24,10 @@ __all__ = [
     "Check",
     "CheckFailed",
     "Coordinate",
+    "Curve",
     "Estimate",
     "Gaussian",
+    "KernelEstimate",
     "Laplace",
     "Law",
     "Orthogonal",
@@ -37,8 +41,12 @@ __all__ = [
     "frame_player",
     "functional",
     "grad",
+    "gradient_descent",
     "mlp",
+    "nzk",
+    "nzk_samples",
     "replay_",
     "sphere",
     "use_style",
+    "zo_kernel",
 ]

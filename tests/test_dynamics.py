@@ -1,0 +1,84 @@
+"""The closed form against the loop it replaces, and its limits."""
+
+import pytest
+import torch
+
+import zotk
+
+G = torch.Generator().manual_seed(0)
+X = torch.randn(6, 4, generator=G, dtype=torch.float64)
+K = X @ X.T  # rank 4 of 6
+F0 = torch.randn(6, generator=G, dtype=torch.float64)
+Y = torch.randn(6, generator=G, dtype=torch.float64)
+CRITICAL = 2 * 6 / torch.linalg.eigvalsh(K)[-1].item()
+
+
+def loop(lr, steps):
+    f, out = F0, [F0]
+    for _ in range(steps):
+        f = f - lr / 6 * K @ (f - Y)
+        out.append(f)
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99, 1.05])
+def test_the_loop(share):
+    lr = share * CRITICAL
+    curve = zotk.gradient_descent(K, F0, Y, lr)
+    steps = loop(lr, 60)
+    t = torch.arange(61)
+    assert torch.allclose(curve.at(t), steps, rtol=1e-9, atol=1e-9)
+    assert torch.allclose(curve.loss(t), 0.5 * (steps - Y).square().mean(1), rtol=1e-9, atol=1e-12)
+    assert curve.critical_lr == pytest.approx(CRITICAL)
+    assert torch.allclose(curve.at(7), steps[7])
+    assert curve.at(torch.tensor([[1, 2], [3, 4]])).shape == (2, 2, 6)
+
+
+def test_composition_and_start():
+    lr = 0.3 * CRITICAL
+    curve = zotk.gradient_descent(K, F0, Y, lr)
+    assert torch.allclose(curve.at(0), F0)
+    again = zotk.gradient_descent(K, curve.at(5), Y, lr)
+    assert torch.allclose(again.at(8), curve.at(13))
+
+
+def test_the_limit_is_a_projection():
+    curve = zotk.gradient_descent(K, F0, Y, 0.9 * CRITICAL)
+    onto = X @ torch.linalg.pinv(X)
+    assert torch.allclose(curve.limit, onto @ Y + F0 - onto @ F0)
+    assert torch.allclose(curve.at(100_000), curve.limit)
+    with pytest.raises(ValueError, match="limit"):
+        _ = zotk.gradient_descent(K, F0, Y, CRITICAL * (1 + 1e-9)).limit
+
+
+def test_a_linear_model_trained_for_real():
+    theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([theta], lr=0.1)
+    for _ in range(25):
+        optimizer.zero_grad()
+        (0.5 * (X @ theta - Y).square().mean()).backward()
+        optimizer.step()
+    curve = zotk.gradient_descent(K, torch.zeros_like(Y), Y, 0.1)
+    assert torch.allclose(curve.at(25), X @ theta.detach())
+
+
+@pytest.mark.parametrize(
+    "args, match",
+    [
+        ((K[:5], F0, Y, 0.1), "shapes"),
+        ((K, F0[:, None], Y, 0.1), "shapes"),
+        ((K, F0, Y, 0.0), "lr"),
+        ((K + torch.triu(torch.ones(6, 6)), F0, Y, 0.1), "symmetric"),
+        ((-K, F0, Y, 0.1), "negative"),
+    ],
+)
+def test_bad_input(args, match):
+    with pytest.raises(ValueError, match=match):
+        zotk.gradient_descent(*args)
+
+
+def test_bad_times():
+    curve = zotk.gradient_descent(K, F0, Y, 0.1)
+    for bad in (-1, 0.5, torch.tensor([1.0])):
+        with pytest.raises(ValueError, match="t is"):
+            curve.at(bad)

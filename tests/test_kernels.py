@@ -1,0 +1,128 @@
+"""Kernels against enumeration, cubature and the definition, entry by entry."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import zotk
+
+X = torch.tensor([[0.3, -1.2, 0.7], [1.1, 0.4, -0.2]], dtype=torch.float64)
+Y = torch.tensor([[0.5, 0.5, -1.0], [2.0, 0.1, 0.3], [0.0, 1.0, 1.0]], dtype=torch.float64)
+
+
+def nodes(mean=0.0, std=1.0, d=3):
+    """Points and weights of R³, exact to degree 9 in each coordinate of N(mean, std²)."""
+    x, w = np.polynomial.hermite_e.hermegauss(5)
+    grid = torch.tensor(list(itertools.product(mean + std * x, repeat=d)))
+    weights = [math.prod(p) for p in itertools.product(w / w.sum(), repeat=d)]
+    return grid, torch.tensor(weights)
+
+
+def by_definition(zeta, z):
+    """K_ij of Eq 5 for one pair of directions."""
+    return torch.einsum("id,d,e,e,f,jf->ij", X, zeta, zeta, z, z, Y)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.4])
+def test_independent_gaussians(mean):
+    z, wz = nodes(mean, 1.3, 3)
+    zeta, wzeta = nodes(0.2, 0.8, 3)
+    second = torch.einsum("n,nd,ne->de", wz, z, z)
+    other = torch.einsum("n,nd,ne->de", wzeta, zeta, zeta)
+    truth = X @ other @ second @ Y.T
+    law, law2 = zotk.Gaussian(mean, 1.3), zotk.Gaussian(0.2, 0.8)
+    assert torch.allclose(zotk.nzk(X, Y, directions=law, other=law2), truth, rtol=1e-12)
+    assert torch.allclose(zotk.zo_kernel(X, Y, directions=law), X @ second @ Y.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.4])
+def test_shared_gaussian(mean):
+    z, w = nodes(mean, 1.3, 3)
+    truth = torch.einsum("n,id,nd,n,ne,je->ij", w, X, z, z.square().sum(1), z, Y)
+    kernel = zotk.nzk(X, Y, directions=zotk.Gaussian(mean, 1.3), shared=True)
+    assert torch.allclose(kernel, truth, rtol=1e-12)
+
+
+def test_signs_by_enumeration():
+    signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)), dtype=torch.float64)
+    shared = sum(by_definition(z, z) for z in signs) / 8
+    apart = sum(by_definition(a, b) for a in signs for b in signs) / 64
+    law = zotk.Rademacher()
+    assert torch.allclose(zotk.nzk(X, Y, directions=law, shared=True), shared)
+    assert torch.allclose(zotk.nzk(X, Y, directions=law), apart)
+    assert torch.allclose(zotk.zo_kernel(X, Y, directions=law), X @ Y.T)
+
+
+LAWS = [
+    zotk.Gaussian(0.3, 0.9),
+    zotk.Rademacher(),
+    zotk.Laplace(0.6),
+    zotk.StudentT(30.0),
+    zotk.Sphere(1.0),
+    zotk.Coordinate(),
+]
+
+
+@pytest.mark.parametrize("law", LAWS, ids=repr)
+@pytest.mark.parametrize("shared", [False, True])
+def test_samples_agree_with_the_expectation(law, shared):
+    g = torch.Generator().manual_seed(2)
+    estimate = zotk.nzk_samples(X, Y, directions=law, draws=200_000, shared=shared, generator=g)
+    z = (estimate.matrix - zotk.nzk(X, Y, directions=law, shared=shared)) / estimate.stderr
+    assert estimate.draws == 200_000
+    assert z.abs().max() < 5.5
+
+
+def test_samples_average_the_definition(monkeypatch):
+    """Mean and standard error against the list of all draws, whatever the chunks."""
+    g = torch.Generator().manual_seed(7)
+    law = zotk.Gaussian()
+    z = torch.cat([law.sample(10, 3, generator=g, dtype=torch.float64) for _ in range(5)])
+    every = torch.stack([by_definition(v, v) for v in z])
+    monkeypatch.setattr("zotk.kernels._ENTRIES", 170)  # chunks of ten draws
+    g = torch.Generator().manual_seed(7)
+    estimate = zotk.nzk_samples(
+        X, Y, directions=zotk.Gaussian(), draws=50, shared=True, generator=g
+    )
+    assert torch.allclose(estimate.matrix, every.mean(0), rtol=1e-12)
+    assert torch.allclose(estimate.stderr, every.std(0) / math.sqrt(50), rtol=1e-9)
+
+
+def test_standard_errors_cover():
+    """The spread of independent estimates is what the standard error says."""
+    g = torch.Generator().manual_seed(3)
+    runs = [
+        zotk.nzk_samples(X, directions=zotk.Rademacher(), draws=500, generator=g)
+        for _ in range(400)
+    ]
+    spread = torch.stack([r.matrix for r in runs]).std(0)
+    said = torch.stack([r.stderr for r in runs]).mean(0)
+    assert ((spread / said - 1).abs() < 0.2).all()
+
+
+@pytest.mark.parametrize(
+    "call, error, match",
+    [
+        (lambda: zotk.nzk(X[0], directions=zotk.Gaussian()), ValueError, "x1 has shape"),
+        (lambda: zotk.nzk(X, Y[:, :2], directions=zotk.Gaussian()), ValueError, "x2 has shape"),
+        (lambda: zotk.nzk(X.long(), directions=zotk.Gaussian()), TypeError, "x1"),
+        (lambda: zotk.nzk(X, directions=zotk.StudentT(3), shared=True), ValueError, "df is 3"),
+        (
+            lambda: zotk.nzk(X, directions=zotk.Sphere(), shared=True, other=zotk.Sphere()),
+            ValueError,
+            "other",
+        ),
+        (lambda: zotk.nzk_samples(X, directions=zotk.Sphere(), draws=1), ValueError, "draws is 1"),
+        (
+            lambda: zotk.nzk_samples(X, directions=zotk.Orthogonal(), draws=9),
+            ValueError,
+            "Orthogonal",
+        ),
+    ],
+)
+def test_bad_input(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
