@@ -10,7 +10,7 @@ P =
 READY := .venv/ready
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab chapter verify browse clean
+.PHONY: help book test check lab chapter verify browse bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -41,6 +41,9 @@ verify: $(READY) ## all checks under another seed of the book: SEED=7
 
 browse: book ## open every page in headless Chromium
 	$(PY) -m ci.browse build/html
+
+bench: $(READY) ## speed beside plain code: times, ratios, errors of one run
+	$(PY) -m ci.bench
 
 clean: ## remove what was built; .venv and .cache stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
