@@ -1,5 +1,7 @@
 """The closed form against the loop it replaces, and its limits."""
 
+from fractions import Fraction
+
 import pytest
 import torch
 
@@ -32,6 +34,35 @@ def test_the_loop(share):
     assert curve.critical_lr == pytest.approx(CRITICAL)
     assert torch.allclose(curve.at(7), steps[7])
     assert curve.at(torch.tensor([[1, 2], [3, 4]])).shape == (2, 2, 6)
+
+
+def test_losses_to_rounding_at_scattered_times():
+    """Exact rational powers, for factors near 1, negative, tiny and 0."""
+    factors = torch.tensor([1 - 1e-7, 0.999, 0.5, 1e-8, 0.0, -0.3, -1.0], dtype=torch.float64)
+    start = torch.tensor([1.0, 2.0, 0.5, 3.0, 1.0, 0.0, 1e-3], dtype=torch.float64)
+    zeros = torch.zeros_like(start)
+    curve = zotk.Curve(start, zeros, 1.0, 1 - factors, torch.eye(7, dtype=torch.float64))
+    q = [Fraction(1 - v) for v in (1 - factors).tolist()]
+    times = [[16_000, 1, 0, 127], [128, 129, 16_000, 5]]
+    for t, row in zip(times, curve.loss(torch.tensor(times)), strict=True):
+        for step, loss in zip(t, row.tolist(), strict=True):
+            terms = (
+                Fraction(a) ** 2 * b ** (2 * step) for a, b in zip(start.tolist(), q, strict=True)
+            )
+            assert loss == pytest.approx(float(sum(terms) / 14), rel=1e-15, abs=0)
+    assert torch.equal(
+        curve.loss(torch.tensor([200, 3], dtype=torch.uint8)), curve.loss(torch.tensor([200, 3]))
+    )
+
+
+def test_growth_leaves_fitted_components_alone():
+    """Beyond critical_lr a component without error stays without, whatever the others do."""
+    k, y = torch.diag(torch.tensor([2.0, 30.0], dtype=torch.float64)), Y[:2]
+    for fitted, last in ((1, 0.0), (0, float("inf"))):
+        f0 = y.clone()
+        f0[1 - fitted] += 1
+        losses = zotk.gradient_descent(k, f0, y, 0.5).loss(torch.tensor([0, 10_000]))
+        assert losses.tolist() == [0.25, last]
 
 
 def test_composition_and_start():

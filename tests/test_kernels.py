@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import zotk
 
@@ -101,6 +102,58 @@ def test_standard_errors_cover():
     spread = torch.stack([r.matrix for r in runs]).std(0)
     said = torch.stack([r.stderr for r in runs]).mean(0)
     assert ((spread / said - 1).abs() < 0.2).all()
+
+
+def wide(d):
+    """Features of few examples in many dimensions, where only their span is sampled."""
+    g = torch.Generator().manual_seed(4)
+    return [torch.randn(n, d, generator=g, dtype=torch.float64) / d**0.5 for n in (2, 3)]
+
+
+@pytest.mark.parametrize("square", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+def test_wide_gaussian_samples_have_the_exact_mean_and_variance(shared, square):
+    """Fourth moments of (ζ, z) by Isserlis; the spread of 200 runs judges their variances."""
+    d, draws, law, other = 9, 2000, zotk.Gaussian(0.0, 1.3), zotk.Gaussian(0.0, 0.8)
+    a, b = wide(d)
+    b = a if square else b
+    second = None if shared else other
+    g = torch.Generator().manual_seed(8)
+    runs = [
+        zotk.nzk_samples(
+            a, b, directions=law, other=second, shared=shared, draws=draws, generator=g
+        )
+        for _ in range(200)
+    ]
+    inner = a @ b.T
+    norms = torch.outer(a.square().sum(1), b.square().sum(1))
+    if shared:
+        spread = (d + 4) * (d + 6) * (norms + 2 * inner.square()) - (d + 2) ** 2 * inner.square()
+        truth = 1.3**8 * spread
+    else:
+        truth = (1.3 * 0.8) ** 4 * ((d + 4) * norms + 3 * inner.square())
+    expected = zotk.nzk(a, b, directions=law, other=second, shared=shared)
+    for measured, exact in (
+        (torch.stack([run.matrix for run in runs]), expected),
+        (torch.stack([run.stderr.square() * draws for run in runs]), truth),
+    ):
+        stderr = measured.std(0) / 200**0.5
+        assert ((measured.mean(0) - exact) / stderr).abs().max() < 4.5
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_wide_gaussian_draws_have_the_law_of_the_definition(shared):
+    """Two draws are mean ± standard error: their law against that of K_ij in full."""
+    x = wide(4)[0][:1]
+    g = torch.Generator().manual_seed(9)
+    drawn = []
+    for _ in range(6000):
+        k = zotk.nzk_samples(x, directions=zotk.Gaussian(), draws=2, shared=shared, generator=g)
+        drawn += [(k.matrix + k.stderr).item(), (k.matrix - k.stderr).item()]
+    z = torch.randn(200_000, 4, generator=g, dtype=torch.float64)
+    zeta = z if shared else torch.randn(200_000, 4, generator=g, dtype=torch.float64)
+    full = (zeta @ x[0]) * (zeta * z).sum(1) * (z @ x[0])
+    assert stats.ks_2samp(drawn, full.numpy()).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from zotk.checks import Check, CheckFailed, Underpowered
 from zotk.counting import count_queries
-from zotk.data import digits, sphere
+from zotk.data import digits, linear_task, sphere
 from zotk.directions import (
     Coordinate,
     Gaussian,
@@ -13,10 +13,10 @@ from zotk.directions import (
     Sphere,
     StudentT,
 )
-from zotk.dynamics import Curve, gradient_descent
+from zotk.dynamics import Curve, MeanSquare, gradient_descent, mean_square
 from zotk.estimators import Estimate, backward, grad, replay_
 from zotk.figures import COLOURS, frame_player, use_style
-from zotk.kernels import KernelEstimate, nzk, nzk_samples, zo_kernel
+from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_kernel
 from zotk.models import functional, mlp
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "KernelEstimate",
     "Laplace",
     "Law",
+    "MeanSquare",
     "Orthogonal",
     "Rademacher",
     "Sphere",
@@ -42,7 +43,10 @@ __all__ = [
     "functional",
     "grad",
     "gradient_descent",
+    "linear_task",
+    "mean_square",
     "mlp",
+    "ntk",
     "nzk",
     "nzk_samples",
     "replay_",

@@ -1,8 +1,10 @@
-"""Kernels of linear models f(x) = <θ, x> under zeroth-order updates. K is never divided by N.
+"""Kernels of models under first- and zeroth-order updates. K is never divided by N.
 
-The Neural Zeroth-order Kernel of one pair of directions (NZK paper, Eq 5) is, for features
-x_i, K_ij = <x_i, ζ><ζ, z><z, x_j>: :func:`nzk` is its expectation, :func:`nzk_samples` its
-average over drawn pairs. :func:`zo_kernel` is the expected kernel of one step of ZO-SGD,
+:func:`ntk` is the tangent kernel of any model: inner products of its gradients. The others are
+about linear models f(x) = <θ, x>; the features of a linearised model are its gradients. The
+Neural Zeroth-order Kernel of one pair of directions (NZK paper, Eq 5) is, for features x_i,
+K_ij = <x_i, ζ><ζ, z><z, x_j>: :func:`nzk` is its expectation, :func:`nzk_samples` its average
+over drawn pairs. :func:`zo_kernel` is the expected kernel of one step of ZO-SGD,
 E[<x_i, z><z, x_j>], which has no ζ.
 """
 
@@ -10,12 +12,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.func import jacrev, vmap
 
 from zotk.directions import Gaussian, Law, _generator, _integer
+from zotk.models import Model
 
-__all__ = ["KernelEstimate", "nzk", "nzk_samples", "zo_kernel"]
+__all__ = ["KernelEstimate", "ntk", "nzk", "nzk_samples", "zo_kernel"]
 
-_ENTRIES = 2**22  # numbers held at once while sampling, beside the kernel itself
+_JACOBIAN = 2**25  # entries of the Jacobian held for x1, and at most as many for x2
+_ROWS = 64  # examples differentiated at once: this bounds what the model holds meanwhile
+_ENTRIES = 2**20  # numbers held at once while sampling, beside the kernel itself
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,81 @@ class KernelEstimate:
     matrix: Tensor
     stderr: Tensor
     draws: int
+
+
+def ntk(
+    f: Model,
+    params: dict[str, Tensor],
+    x1: Tensor,
+    x2: Tensor | None = None,
+    *,
+    outputs: str = "full",
+) -> Tensor:
+    """The tangent kernel K_ij = <∂f(x_i)/∂θ, ∂f(x_j)/∂θ> of x1 (n1, …) and x2 (n2, …; None: x1).
+
+    For outputs (n, c): shape (n1, n2, c, c), entry [i, j, a, b] pairing output a at x_i with b at
+    x_j, or with ``outputs="trace"`` its sum over a = b, (n1, n2). For outputs (n,): (n1, n2)
+    either way. f must treat examples independently (no batch norm in training mode).
+
+    Memory: the result and a bounded number of rows of the Jacobian, at least one of x1 and one
+    of x2, which for long x1 are computed more than once. No graph is kept.
+
+    Raises
+    ------
+    TypeError
+        ``params`` not a dict of floating-point tensors; x1 or x2 no tensor.
+    ValueError
+        ``outputs`` unknown; x1 and x2 without rows or of different shapes of an example;
+        outputs of another shape.
+    """
+    if outputs not in ("full", "trace"):
+        raise ValueError(f"outputs is {outputs!r}; 'full' or 'trace' is needed")
+    if not isinstance(params, dict) or not params:
+        raise TypeError(f"params is {params!r}; a dict of tensors, not empty, is needed")
+    for name, value in params.items():
+        if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+            raise TypeError(f"params[{name!r}] is {value!r}; a floating-point tensor is needed")
+    for name, x in (("x1", x1), ("x2", x1 if x2 is None else x2)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} is {x!r}; a tensor is needed")
+        if x.ndim == 0 or len(x) == 0 or x.shape[1:] != x1.shape[1:]:
+            shape = tuple(x.shape)
+            raise ValueError(f"{name} has shape {shape}; (n, …) is needed, n > 0, alike in x1, x2")
+    params = {name: value.detach() for name, value in params.items()}
+    x1, right = x1.detach(), x1.detach() if x2 is None else x2.detach()
+    with torch.no_grad():
+        out = f(params, x1[:1])
+    if out.ndim not in (1, 2) or len(out) != 1:
+        raise ValueError(f"f gives shape {tuple(out.shape)} for one example; (1,) or (1, c) needed")
+    full = outputs == "full" and out.ndim == 2
+    c = out.numel()
+    size = c * sum(value.numel() for value in params.values())
+    step = max(1, min(_ROWS, _JACOBIAN // size))
+    held = max(1, _JACOBIAN // size) // step * step
+    each = vmap(jacrev(lambda p, row: f(p, row[None])[0]), in_dims=(None, 0), chunk_size=step)
+
+    def jacobian(x: Tensor) -> list[Tensor]:
+        """One matrix per parameter, a row per example, or per example and output."""
+        return [j.reshape(len(x) * c if full else len(x), -1) for j in each(params, x).values()]
+
+    kernel = out.new_empty(len(x1), len(right), *((c, c) if full else ()))
+    for top in range(0, len(x1), held):
+        rows = slice(top, top + held)
+        left = jacobian(x1[rows])
+        for start in range(top if x2 is None else 0, len(right), step):
+            columns = slice(start, start + step)
+            if x2 is None and start < top + held:
+                scale = c if full else 1
+                other = [j[(start - top) * scale :][: step * scale] for j in left]
+            else:
+                other = jacobian(right[columns])
+            block = sum((a @ b.T for a, b in zip(left, other, strict=True)), out.new_zeros(()))
+            if full:
+                block = block.unflatten(1, (-1, c)).unflatten(0, (-1, c)).transpose(1, 2)
+            kernel[rows, columns] = block
+            if x2 is None:
+                kernel[columns, rows] = block.permute(1, 0, 3, 2) if full else block.T
+    return kernel
 
 
 def nzk(
@@ -37,9 +118,9 @@ def nzk(
 ) -> Tensor:
     """The expected NZK of features x1 (n1, d) and x2 (n2, d; None: x1): shape (n1, n2).
 
-    Independent ζ and z: x_i' E[ζζ'] E[zz'] x_j (NZK paper, Theorem 1, for any two laws);
+    Independent ζ and z: ``x_i' E[ζζ'] E[zz'] x_j`` (NZK paper, Theorem 1, any two laws);
     ``directions`` is the law of z, ``other`` that of ζ (None: the same). ``shared``: ζ = z,
-    x_i' E[|z|² zz'] x_j (Corollary 2; with a mean ≠ 0, in general form).
+    ``x_i' E[|z|² zz'] x_j`` (Corollary 2; with a mean ≠ 0, in general form).
 
     Raises
     ------
@@ -80,7 +161,8 @@ def nzk_samples(
     """The NZK averaged over ``draws`` ≥ 2 independent pairs (ζ, z), with standard errors.
 
     Arguments as :func:`nzk`. Memory: the two results and a bounded chunk of draws. The rows
-    of ``Orthogonal`` are no independent draws, and refused.
+    of ``Orthogonal`` are no independent draws, and refused. Of centred Gaussian directions only
+    what the features see is drawn, where that is less: the same law of every draw, at lower cost.
     """
     x1, x2 = _features(x1, x2)
     _integer("draws", draws, 2)
@@ -91,6 +173,9 @@ def nzk_samples(
         if type(law).__name__ == "Orthogonal":
             raise ValueError("the rows of Orthogonal() are not independent draws; use Sphere()")
     generator = _generator(generator, x1.device)
+    unseen = 0
+    if all(isinstance(law, Gaussian) and law.mean == 0 for law in (directions, zeta_law)):
+        x1, x2, unseen = _seen(x1, x2, draws)
     d = x1.shape[1]
     kind = {"generator": generator, "dtype": x1.dtype, "device": x1.device}
     first = torch.zeros(len(x1), len(x2), dtype=torch.float64, device=x1.device)
@@ -100,6 +185,10 @@ def nzk_samples(
         n = min(chunk, draws - start)
         z = directions.sample(n, d, **kind)  # type: ignore[arg-type]
         zeta = z if shared else zeta_law.sample(n, d, **kind)  # type: ignore[arg-type]
+        if unseen:
+            half = torch.full((n,), unseen / 2, dtype=first.dtype, device=x1.device)
+            length = torch._standard_gamma(half, generator=generator).mul_(2).sqrt_()
+            zeta[:, -1] = zeta_law.second_moment(d) ** 0.5 * length
         left = (zeta @ x1.T) * (zeta * z).sum(1, keepdim=True)
         right = z @ x2.T
         first += left.T @ right
@@ -135,6 +224,24 @@ def _product(p: tuple[float, float], q: tuple[float, float], d: int) -> tuple[fl
 def _quadratic(x1: Tensor, x2: Tensor, a: float, b: float) -> Tensor:
     kernel = a * (x1 @ x2.T)
     return kernel + b * torch.outer(x1.sum(1), x2.sum(1)) if b else kernel
+
+
+def _seen(x1: Tensor, x2: Tensor, draws: int) -> tuple[Tensor, Tensor, int]:
+    """The features in an orthonormal basis of their span, a zero column behind.
+
+    Centred Gaussians look alike in every basis. Of the parts of ζ and z beside the span, in
+    ``unseen`` dimensions, only the product counts: the length of ζ's (χ distributed) times
+    the component of z's along it (normal, whatever ζ is). One entry of each, met by the zero
+    column, holds these two; with ζ = z both hold the length. Where this saves nothing the
+    features come back as they are, with 0.
+    """
+    both = x1 if x2 is x1 else torch.cat((x1, x2))
+    span, d = both.shape
+    if span + 1 >= d or draws <= span:
+        return x1, x2, 0
+    basis = torch.linalg.qr(both.double().T).Q
+    seen = torch.nn.functional.pad(both.double() @ basis, (0, 1)).to(both.dtype)
+    return seen[: len(x1)], seen[-len(x2) :], d - span
 
 
 def _features(x1: Tensor, x2: Tensor | None) -> tuple[Tensor, Tensor]:
