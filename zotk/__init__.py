@@ -2,7 +2,7 @@
 
 from zotk.checks import Check, CheckFailed, Underpowered
 from zotk.counting import count_queries
-from zotk.data import digits, linear_task, sphere
+from zotk.data import digits, images, linear_task, sphere
 from zotk.directions import (
     Coordinate,
     Gaussian,
@@ -17,6 +17,7 @@ from zotk.dynamics import Curve, MeanSquare, gradient_descent, mean_square
 from zotk.estimators import Estimate, backward, grad, replay_
 from zotk.figures import COLOURS, frame_player, use_style
 from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_kernel
+from zotk.mat import official_arrays
 from zotk.models import functional, mlp
 
 __all__ = [
@@ -43,12 +44,14 @@ __all__ = [
     "functional",
     "grad",
     "gradient_descent",
+    "images",
     "linear_task",
     "mean_square",
     "mlp",
     "ntk",
     "nzk",
     "nzk_samples",
+    "official_arrays",
     "replay_",
     "sphere",
     "use_style",

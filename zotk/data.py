@@ -1,15 +1,18 @@
-"""Data: scikit-learn's handwritten digits, points on a sphere, and a linear teacher."""
+"""Data: handwritten digits, real images in small numbers, points on a sphere, a linear teacher."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zotk.directions import Sphere, _generator, _integer
 
-__all__ = ["digits", "linear_task", "sphere"]
+__all__ = ["digits", "images", "linear_task", "sphere"]
 
 
 def digits(
@@ -90,3 +93,81 @@ def linear_task(
         raise ValueError(f"theta has shape {tuple(theta.shape)}; ({d},) is needed")
     y = x @ theta + noise * torch.randn(n, dtype=x.dtype, **kind)
     return x, y, theta
+
+
+_HUB = {  # address on the hub, split
+    "mnist": ("ylecun/mnist", "test"),
+    "cifar10": ("uoft-cs/cifar10", "train"),
+    "tiny-imagenet": ("zh-plus/tiny-imagenet", "train"),
+}
+
+
+def images(
+    name: str,
+    classes: Sequence[int],
+    *,
+    per_class: int,
+    size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The first ``per_class`` images of each class, grey, in the order of the data set.
+
+    ``name``: "digits" (scikit-learn's, see :func:`digits`), "mnist" (test split), "cifar10" or
+    "tiny-imagenet" (training splits). The last three come through Hugging Face ``datasets``
+    (``pip install 'zotk[data]'``), from the hub, or from the folder that the environment
+    variable ZOTK_DATA names, with the hub's layout in a subfolder for each.
+
+    Returns x of shape (n, pixels), pixels in [0, 1] in ``dtype`` (torch's default), averaged over
+    areas to ``size`` × ``size`` if given, and y of shape (n,), int64: the position of each image's
+    class in ``classes``.
+
+    Raises ValueError for an unknown name, for classes that do not exist, are named twice or have
+    fewer images; ImportError without ``datasets``; what ``datasets`` raises without its data.
+    """
+    _integer("per_class", per_class, 1)
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if size is not None:
+        _integer("size", size, 1)
+    wanted = list(classes)
+    if len(set(wanted)) < len(wanted) or not wanted:
+        raise ValueError(f"classes is {classes!r}; distinct classes are needed")
+    if name == "digits":
+        pixels, all_labels = digits(dtype=dtype)
+        labels = all_labels.tolist()
+    elif name in _HUB:
+        stored = _stored(name)
+        labels = list(stored["label"])
+    else:
+        raise ValueError(f"name is {name!r}; 'digits', {', '.join(map(repr, _HUB))} are known")
+    rows = []
+    for one in wanted:
+        hits = [row for row, label in enumerate(labels) if label == one]
+        if len(hits) < per_class:
+            raise ValueError(f"class {one!r} of {name} has {len(hits)} images; {per_class} needed")
+        rows += hits[:per_class]
+    rows.sort()
+    if name == "digits":
+        x = pixels[rows].view(-1, 8, 8)
+    else:
+        column = "img" if "img" in stored.features else "image"
+        grey = [np.asarray(image.convert("L")) for image in stored.select(rows)[column]]
+        x = torch.from_numpy(np.stack(grey)).to(dtype) / 255
+    if size is not None:
+        x = nn.functional.interpolate(x[:, None], (size, size), mode="area")[:, 0]
+    return x.flatten(1), torch.tensor([wanted.index(labels[row]) for row in rows])
+
+
+def _stored(name: str) -> Any:
+    """A split of a stored data set: from the folder ZOTK_DATA if it is set, else from the hub."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            f"{name} comes through the package `datasets`: pip install 'zotk[data]'; "
+            "'digits' needs nothing"
+        ) from error
+    address, split = _HUB[name]
+    mirror = os.environ.get("ZOTK_DATA")
+    if mirror and not (Path(mirror) / name).is_dir():
+        raise ValueError(f"ZOTK_DATA is {mirror!r}; it has no folder {name!r}")
+    return datasets.load_dataset(str(Path(mirror) / name) if mirror else address, split=split)
