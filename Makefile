@@ -10,7 +10,7 @@ P =
 READY := .venv/ready
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab chapter verify browse bench clean
+.PHONY: help book test check lab chapter verify browse bench gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -44,6 +44,9 @@ browse: book ## open every page in headless Chromium
 
 bench: $(READY) ## speed beside plain code: times, ratios, errors of one run
 	$(PY) -m ci.bench
+
+gpu: $(READY) ## run all chapters at paper scale on a CUDA device, keep the evidence
+	$(PY) -m ci.gpu
 
 clean: ## remove what was built; .venv and .cache stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ci import gpu
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.run import ANSI, TIED, environment, only_one, tail
 
@@ -54,6 +55,11 @@ def stage(root: Path, chapters: Sequence[Chapter]) -> Path:
     for chapter in chapters:
         for file in (chapter.notebook, chapter.record):
             shutil.copyfile(file, source / "chapters" / file.name)
+    try:
+        rows = json.dumps(gpu.elsewhere(root))
+    except ValueError as error:
+        raise BuildError(str(error)) from error
+    (source / "elsewhere.json").write_text(rows, encoding="utf-8")
     return source
 
 

@@ -216,6 +216,7 @@ class Book:
             "two": [record("sum.bound", kind="bound")],
         }
         self.sources = deepcopy(SOURCES)
+        self.elsewhere: list[dict[str, Any]] = []
 
     def write(self) -> None:
         """Write what differs from the files there are."""
@@ -226,6 +227,7 @@ class Book:
             "bibliography.md": BIBLIOGRAPHY,
             "references.bib": REFERENCES,
             "sources.yml": json.dumps(self.sources),
+            "elsewhere.json": json.dumps(self.elsewhere),
             "chapters/one.ipynb": notebook(self.one, *self.records["one"]),
             "chapters/two.ipynb": notebook(self.two, *self.records["two"]),
             "chapters/one.json": json.dumps({"seconds": 75.0}),

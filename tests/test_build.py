@@ -105,7 +105,13 @@ def test_what_is_staged(root: Path) -> None:
     (root / "chapters/draft.md").write_text(CHAPTER)
     source = build.stage(root, plan(root))
     files = {str(p.relative_to(source)) for p in source.rglob("*") if p.is_file()}
-    assert files == {"_toc.yml", "intro.md", "chapters/one.ipynb", "chapters/one.json"}
+    assert files == {
+        "_toc.yml",
+        "intro.md",
+        "elsewhere.json",
+        "chapters/one.ipynb",
+        "chapters/one.json",
+    }
 
 
 @pytest.mark.parametrize(

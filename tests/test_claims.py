@@ -98,6 +98,22 @@ def test_errata(healthy: Book) -> None:
     assert "see Gauss [ Gau01 ] not decided yet" in text
 
 
+def test_other_devices_are_shown_beside_and_lift_nothing(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    row = {"device": "GPU 1", "date": "2026-01-02", "checks": 7, "on_device": 6, "twins": 9}
+    book.elsewhere = [
+        row | {"chapter": "one", "seconds": 3.0, "current": True},
+        row | {"chapter": "gone", "seconds": 3.0, "current": False},
+    ]
+    assert book.build() == (0, "")
+    text = main_part(book.page("statistics"))
+    assert "GPU 1" in text and "7, 6 of them on its tensors" in text
+    assert "same chapter and library" in text and "stale: changed since" in text
+    book.records["one"] = []  # evidence from elsewhere does not help
+    status, complaints = book.build()
+    assert status != 0 and "claim 'sum.two' has no check" in complaints
+
+
 def test_statistics_and_summary(healthy: Book) -> None:
     text, front = main_part(healthy.page("statistics")), main_part(healthy.page("index"))
     assert "One 1 min 15 s 2 1 of 1 2 2 of 2 0" in text

@@ -318,6 +318,23 @@ def build_table(view: View) -> list[nodes.Node]:
     return [table("This build", ("What", "Value"), rows)]
 
 
+def elsewhere_table(view: View) -> list[nodes.Node]:
+    """``{statistics} elsewhere``: checks on other devices, which lift no status."""
+    rows = []
+    for row in view.evidence.elsewhere:
+        docname = f"chapters/{row['chapter']}"
+        known = docname in view.app.env.found_docs
+        checks = f"{row['checks']}, {row['on_device']} of them on its tensors"
+        words = "same chapter and library" if row["current"] else "stale: changed since"
+        cells = (row["device"], row["date"], checks, str(row["twins"]), words)
+        first = view.chapter(docname) if known else [code(row["chapter"])]
+        rows.append([first, *map(text, cells)])
+    if not rows:
+        return [nodes.paragraph("", "No run on another device is on record yet.")]
+    head = ("Chapter", "Device", "Date", "Checks", "Twins rejected", "What has changed")
+    return [table("Checked on other devices, at paper scale", head, rows)]
+
+
 def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
@@ -348,6 +365,7 @@ PARTS: dict[str, Callable[[View], list[nodes.Node]]] = {
     "statistics chapters": chapter_table,
     "statistics claims": cost_table,
     "statistics twins": twins_tables,
+    "statistics elsewhere": elsewhere_table,
     "statistics build": build_table,
     "evidence-summary": summary,
 }

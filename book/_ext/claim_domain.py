@@ -96,6 +96,7 @@ class Evidence:
 
     chapters: list[evidence.Chapter]
     sources: sources.Sources | None
+    elsewhere: list[dict[str, Any]]  # checks on other devices: rows of `ci.gpu.elsewhere`
     date: str
     records: list[evidence.Record] = field(init=False)
 
@@ -136,11 +137,12 @@ def _one_or_all(values: Iterable[Any]) -> Any:
 
 def read_evidence(app: Sphinx) -> None:
     """At ``builder-inited``: fresh evidence for this build, kept with the application."""
-    path = sources_path(app)
+    path, others = sources_path(app), Path(app.srcdir, "elsewhere.json")
     try:
         found = Evidence(
             chapters=evidence.read_chapters(Path(app.srcdir, "chapters")),
             sources=sources.load(path) if path.exists() else None,
+            elsewhere=json.loads(others.read_text("utf-8")) if others.exists() else [],
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
     except ValueError as error:

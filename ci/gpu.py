@@ -1,0 +1,141 @@
+"""Evidence from a GPU: run all chapters at paper scale there and keep what their checks recorded.
+
+    python -m ci.gpu [--seed N]
+
+A run leaves `ci/evidence/DEVICE.json`, to be committed. The site shows such files beside its own
+evidence; they lift no claim's status. A chapter's part of a file is *stale* once the chapter or
+zotk has changed, which a digest of their contents tells.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import torch
+
+from ci import evidence, run
+from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
+
+_FILE = {"device", "date", "seed", "versions", "chapters"}
+_CHAPTER = {"content", "parameters", "seconds", "records"}
+
+
+def content_digest(root: Path, chapter: str) -> str:
+    """A digest of what a chapter's evidence speaks about: its source and all of zotk."""
+    source = root / "chapters" / f"{chapter}.md"
+    return digest([source, *files_under(root / "zotk")], root)
+
+
+def distil(root: Path, chapters: Sequence[Chapter], device: str, seed: int) -> dict[str, Any]:
+    """The content of an evidence file, from valid runs of these chapters.
+
+    Raises ChapterError for a chapter without a valid run, or with a check that is not sound.
+    """
+    parts = {}
+    for chapter in chapters:
+        if chapter.fresh() is None:
+            raise ChapterError(f"no valid run of {chapter.name} at paper scale")
+        (found,) = [
+            one for one in evidence.read_chapters(chapter.folder) if one.name == chapter.name
+        ]
+        for record in found.records:
+            for fault in evidence.faults(record):
+                raise ChapterError(f"{chapter.name}: check of {record.get('id')!r} {fault}")
+        parts[chapter.name] = {
+            "content": content_digest(root, chapter.name),
+            "parameters": dict(chapter.values),
+            "seconds": found.seconds,
+            "records": found.records,
+        }
+    versions = {name: version(name) for name in ("zotk", "torch", "numpy")}
+    return {
+        "device": device,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "versions": {"python": python_version(), **versions},
+        "chapters": parts,
+    }
+
+
+def save(root: Path, content: Mapping[str, Any]) -> Path:
+    """Write `ci/evidence/DEVICE.json`, the device's name in small letters and hyphens."""
+    name = re.sub(r"[^a-z0-9]+", "-", content["device"].lower()).strip("-")
+    path = root / "ci/evidence" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return path
+
+
+def elsewhere(root: Path) -> list[dict[str, Any]]:
+    """One row for each device and chapter: what was checked there, and whether it still holds.
+
+    Raises ValueError for a file that is malformed or holds an unsound record.
+    """
+    rows = []
+    for path in sorted((root / "ci/evidence").glob("*.json")):
+        content = _read(path)
+        for name, part in content["chapters"].items():
+            source = root / "chapters" / f"{name}.md"
+            on_device = [r for r in part["records"] if r["device"] != "cpu"]
+            current = source.is_file() and content_digest(root, name) == part["content"]
+            rows.append(
+                {
+                    "device": content["device"],
+                    "date": content["date"].partition("T")[0],
+                    "chapter": name,
+                    "checks": len(part["records"]),
+                    "on_device": len(on_device),
+                    "twins": sum(len(r["twins"]) for r in part["records"]),
+                    "seconds": part["seconds"],
+                    "current": current,
+                }
+            )
+    return rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    where = f"ci/evidence/{path.name}"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = _FILE - content.keys()
+        for part in content.get("chapters", {}).values():
+            missing |= _CHAPTER - part.keys()
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{where} is malformed: {error!r}") from error
+    if missing:
+        raise ValueError(f"{where} is malformed: {', '.join(sorted(missing))} missing")
+    for name, part in content["chapters"].items():
+        for record in part["records"]:
+            for fault in evidence.faults(record):
+                raise ValueError(f"{where}: {name}: a check of {record.get('id')!r} {fault}")
+    return content
+
+
+def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ci.gpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    seed = parser.parse_args(argv).seed
+    if not torch.cuda.is_available():
+        print(f"error: torch {torch.__version__} sees no CUDA device", file=sys.stderr)
+        return 2
+    status = run.main(["--profile", "full", "--seed", str(seed)])
+    if status:
+        return status
+    try:
+        content = distil(root, plan(root, "full", seed), torch.cuda.get_device_name(), seed)
+    except ChapterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {save(root, content)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

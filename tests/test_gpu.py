@@ -1,0 +1,164 @@
+"""Evidence from another device, distilled from runs of a small book on this one."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ci import gpu, run
+from ci.build import BuildError, stage
+from ci.chapters import ChapterError, plan
+
+CHAPTER = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# One
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+seed = 0
+device = "auto"
+draws = 10
+```
+
+```{code-cell} ipython3
+import zotk
+
+check = zotk.Check("one.draws", seed=seed)
+check.count(draws, 1000, twins={"one more": 1001})
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A book of one chapter, executed at paper scale."""
+    root = tmp_path_factory.mktemp("book")
+    real = Path(__file__).parent.parent
+    for folder in ("book", "chapters"):
+        (root / folder).mkdir()
+    (root / "zotk").symlink_to(real / "zotk")
+    for name in ("requirements.txt", "constraints.txt"):
+        (root / name).write_text("")
+    toc = "format: jb-book\nroot: intro\nchapters:\n- file: chapters/one\n"
+    (root / "book/_toc.yml").write_text(toc)
+    (root / "chapters/one.md").write_text(CHAPTER)
+    (root / "chapters/full.yml").write_text("one:\n  draws: 1000\n")
+    assert run.main(["--profile", "full"], root) == 0
+    return root
+
+
+@pytest.fixture
+def saved(book: Path) -> Any:
+    path = gpu.save(book, gpu.distil(book, plan(book, "full"), "Some GPU (80 GB)", 0))
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_a_run_is_distilled_and_current(book: Path, saved: Path) -> None:
+    assert saved.name == "some-gpu-80-gb.json"
+    (row,) = gpu.elsewhere(book)
+    assert row["chapter"] == "one" and row["device"] == "Some GPU (80 GB)"
+    assert (row["checks"], row["twins"], row["on_device"]) == (1, 1, 0)
+    assert row["current"] is True
+    content = json.loads(saved.read_text())
+    assert content["chapters"]["one"]["parameters"]["draws"] == 1000
+    assert content["versions"]["torch"] == version("torch")
+
+
+def test_evidence_of_another_text_is_stale(book: Path, saved: Path) -> None:
+    source = book / "chapters/one.md"
+    try:
+        source.write_text(CHAPTER + "\nOne more word.\n")
+        assert [row["current"] for row in gpu.elsewhere(book)] == [False]
+        source.rename(book / "chapters/two.md")
+        assert [row["current"] for row in gpu.elsewhere(book)] == [False]
+    finally:
+        (book / "chapters/two.md").unlink(missing_ok=True)
+        source.write_text(CHAPTER)
+    assert [row["current"] for row in gpu.elsewhere(book)] == [True]
+
+
+def test_without_a_valid_run_nothing_is_distilled(book: Path) -> None:
+    with pytest.raises(ChapterError, match="no valid run of one"):
+        gpu.distil(book, plan(book, "full", 5), "GPU", 5)
+
+
+def _unsound(content: dict[str, Any]) -> None:
+    content["chapters"]["one"]["records"][0]["measured"] = 999.0
+
+
+def _no_twins(content: dict[str, Any]) -> None:
+    content["chapters"]["one"]["records"][0]["twins"] = []
+
+
+def _no_date(content: dict[str, Any]) -> None:
+    del content["date"]
+
+
+def _no_content(content: dict[str, Any]) -> None:
+    del content["chapters"]["one"]["content"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_unsound, "measured 999"),
+        (_no_twins, "has no twins"),
+        (_no_date, "malformed: date missing"),
+        (_no_content, "malformed: content missing"),
+    ],
+)
+def test_a_spoilt_file_fails_the_build(
+    book: Path, saved: Path, spoil: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    content = json.loads(saved.read_text())
+    spoil(content)
+    saved.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=says):
+        gpu.elsewhere(book)
+    with pytest.raises(BuildError, match=says):
+        stage(book, plan(book, "full"))
+
+
+def test_a_file_that_is_no_json_is_named(book: Path, saved: Path) -> None:
+    saved.write_text("{")
+    with pytest.raises(ValueError, match=r"some-gpu-80-gb\.json is malformed"):
+        gpu.elsewhere(book)
+
+
+def test_what_is_staged_for_the_site(book: Path, saved: Path) -> None:
+    source = stage(book, plan(book, "full"))
+    assert json.loads((source / "elsewhere.json").read_text()) == gpu.elsewhere(book)
+
+
+def test_no_cuda_no_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(run, "main", lambda *_: pytest.fail("it ran all the same"))
+    assert gpu.main([]) == 2
+    assert "sees no CUDA device" in capsys.readouterr().err
+
+
+def test_a_failed_run_leaves_no_file(
+    monkeypatch: pytest.MonkeyPatch, book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sys.modules["ci.run"], "main", lambda *_: 1)
+    assert gpu.main([], book) == 1
+    assert not list((book / "ci/evidence").glob("*.json"))
