@@ -193,11 +193,12 @@ def plan(
     *,
     only: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
+    device: str | None = None,
 ) -> list[Chapter]:
     """The chapters of a profile (`checks`: all that are written; else those of the book).
 
     With `only`, those named. With `parameters` (even none), the runs go to `build/aside`, which
-    no book is made from.
+    no book is made from. With `device`, they compute there and have a folder of their own.
     """
     sources = written(root)
     for name in only:
@@ -211,14 +212,18 @@ def plan(
     at_full: dict[str, dict[str, Any]] = {}
     if profile == "full" and large.is_file():
         at_full = yaml.safe_load(large.read_text(encoding="utf-8")) or {}
+    for name in at_full.keys() - set(sources):
+        raise ChapterError(f"chapters/full.yml names {name}, of which there is no chapter")
+    on = {"device": device} if device else {}
     aside = parameters is not None
-    folder = root / "build" / ("aside" if aside else f"executed/{profile}-{seed}")
+    runs = "-".join([f"executed/{profile}-{seed}", *on.values()])
+    folder = root / "build" / ("aside" if aside else runs)
 
     chapters = []
     for name in names:
         notebook = read(root / "chapters" / f"{name}.md")
         defaults = declared(notebook, name)
-        wanted = {"seed": seed, **at_full.get(name, {}), **(parameters or {})}
+        wanted = {"seed": seed, **at_full.get(name, {}), **on, **(parameters or {})}
         values = _values(name, defaults, wanted)
         injected = {key: value for key, value in values.items() if value != defaults[key]}
         data = tuple(data_files(notebook, name))

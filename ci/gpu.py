@@ -23,8 +23,8 @@ import torch
 from ci import evidence, run
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 
-_FILE = {"device", "date", "seed", "versions", "chapters"}
-_CHAPTER = {"content", "parameters", "seconds", "records"}
+_FILE = {"device": str, "date": str, "seed": int, "versions": dict, "chapters": dict}
+_CHAPTER = {"content": str, "parameters": dict, "seconds": (int, float), "records": list}
 
 
 def content_digest(root: Path, chapter: str) -> str:
@@ -104,18 +104,23 @@ def _read(path: Path) -> dict[str, Any]:
     where = f"ci/evidence/{path.name}"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = _FILE - content.keys()
-        for part in content.get("chapters", {}).values():
-            missing |= _CHAPTER - part.keys()
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise ValueError(f"{where} is malformed: {error!r}") from error
-    if missing:
-        raise ValueError(f"{where} is malformed: {', '.join(sorted(missing))} missing")
+    _shaped(content, _FILE, where)
     for name, part in content["chapters"].items():
-        for record in part["records"]:
+        _shaped(part, _CHAPTER, f"{where}: {name}")
+        for number, record in enumerate(part["records"], 1):
             for fault in evidence.faults(record):
-                raise ValueError(f"{where}: {name}: a check of {record.get('id')!r} {fault}")
+                raise ValueError(f"{where}: {name}: check {number} {fault}")
     return content
+
+
+def _shaped(data: Any, fields: Mapping[str, Any], where: str) -> None:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} is malformed: {data!r}")
+    for key, kind in fields.items():
+        if not isinstance(data.get(key), kind):
+            raise ValueError(f"{where} is malformed: {key} is {data.get(key, 'missing')!r}")
 
 
 def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -125,11 +130,12 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     if not torch.cuda.is_available():
         print(f"error: torch {torch.__version__} sees no CUDA device", file=sys.stderr)
         return 2
-    status = run.main(["--profile", "full", "--seed", str(seed)])
+    status = run.main(["--profile", "full", "--seed", str(seed), "--device", "cuda"], root)
     if status:
         return status
     try:
-        content = distil(root, plan(root, "full", seed), torch.cuda.get_device_name(), seed)
+        chapters = plan(root, "full", seed, device="cuda")
+        content = distil(root, chapters, torch.cuda.get_device_name(), seed)
     except ChapterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

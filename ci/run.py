@@ -1,6 +1,6 @@
 """Execute the chapters whose last run is no longer valid.
 
-    python -m ci.run [--profile quick|checks|full] [--seed N] [--only NAME …]
+    python -m ci.run [--profile quick|checks|full] [--seed N] [--only NAME …] [--device NAME]
                      [--jobs 2] [--limit SECONDS] [--parameters KEY=VALUE …]
 
 `quick` runs the chapters of the book, `full` the same with the values of `chapters/full.yml`,
@@ -483,6 +483,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--seed", type=int, default=0, help="seed of the book")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--device", help="where the chapters compute; runs of their own")
     parser.add_argument("--jobs", type=int, default=2, help="chapters at a time")
     parser.add_argument("--limit", type=float, help="seconds a chapter may take (also LIMIT)")
     parser.add_argument("--parameters", nargs="*", type=_assignment, metavar="KEY=VALUE")
@@ -500,6 +501,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
                 args.seed,
                 only=args.only,
                 parameters=dict(args.parameters) if aside else None,
+                device=args.device,
             )
             outcomes = execute(chapters, root, jobs=args.jobs, limit=limit, again=aside)
     except ChapterError as error:

@@ -1,8 +1,9 @@
 """Evidence from another device, distilled from runs of a small book on this one."""
 
 import json
-import sys
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from ci import gpu, run
+from ci import evidence, gpu, run
 from ci.build import BuildError, stage
-from ci.chapters import ChapterError, plan
+from ci.chapters import Chapter, ChapterError, plan
 
 CHAPTER = """---
 jupytext:
@@ -51,20 +52,24 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     real = Path(__file__).parent.parent
     for folder in ("book", "chapters"):
         (root / folder).mkdir()
-    (root / "zotk").symlink_to(real / "zotk")
+    shutil.copytree(real / "zotk", root / "zotk", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("requirements.txt", "constraints.txt"):
         (root / name).write_text("")
     toc = "format: jb-book\nroot: intro\nchapters:\n- file: chapters/one\n"
     (root / "book/_toc.yml").write_text(toc)
     (root / "chapters/one.md").write_text(CHAPTER)
     (root / "chapters/full.yml").write_text("one:\n  draws: 1000\n")
-    assert run.main(["--profile", "full"], root) == 0
+    assert run.main(["--profile", "full", "--device", "cpu"], root) == 0
     return root
+
+
+def executed(book: Path) -> list[Chapter]:
+    return plan(book, "full", device="cpu")
 
 
 @pytest.fixture
 def saved(book: Path) -> Any:
-    path = gpu.save(book, gpu.distil(book, plan(book, "full"), "Some GPU (80 GB)", 0))
+    path = gpu.save(book, gpu.distil(book, executed(book), "Some GPU (80 GB)", 0))
     yield path
     path.unlink(missing_ok=True)
 
@@ -93,9 +98,33 @@ def test_evidence_of_another_text_is_stale(book: Path, saved: Path) -> None:
     assert [row["current"] for row in gpu.elsewhere(book)] == [True]
 
 
+def test_evidence_of_another_library_is_stale(book: Path, saved: Path) -> None:
+    added = book / "zotk/added.py"
+    try:
+        added.write_text("")
+        assert [row["current"] for row in gpu.elsewhere(book)] == [False]
+    finally:
+        added.unlink()
+    assert [row["current"] for row in gpu.elsewhere(book)] == [True]
+
+
 def test_without_a_valid_run_nothing_is_distilled(book: Path) -> None:
     with pytest.raises(ChapterError, match="no valid run of one"):
-        gpu.distil(book, plan(book, "full", 5), "GPU", 5)
+        gpu.distil(book, plan(book, "full", 5, device="cpu"), "GPU", 5)
+
+
+@pytest.mark.parametrize("device", ["cuda", None])
+def test_a_run_on_the_processor_is_none_on_the_device(book: Path, device: str | None) -> None:
+    with pytest.raises(ChapterError, match="no valid run of one"):
+        gpu.distil(book, plan(book, "full", device=device), "GPU", 0)
+
+
+def test_an_unsound_check_is_not_distilled(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = evidence.read_chapters(executed(book)[0].folder)
+    failed = replace(found, records=({**found.records[0], "passed": False},))
+    monkeypatch.setattr(evidence, "read_chapters", lambda folder: [failed])
+    with pytest.raises(ChapterError, match=r"one: check of 'one\.draws' failed"):
+        gpu.distil(book, executed(book), "GPU", 0)
 
 
 def _unsound(content: dict[str, Any]) -> None:
@@ -110,6 +139,22 @@ def _no_date(content: dict[str, Any]) -> None:
     del content["date"]
 
 
+def _date_is_a_number(content: dict[str, Any]) -> None:
+    content["date"] = 20260102
+
+
+def _records_are_none(content: dict[str, Any]) -> None:
+    content["chapters"]["one"]["records"] = None
+
+
+def _record_is_a_number(content: dict[str, Any]) -> None:
+    content["chapters"]["one"]["records"] = [5]
+
+
+def _chapter_is_a_list(content: dict[str, Any]) -> None:
+    content["chapters"]["one"] = []
+
+
 def _no_content(content: dict[str, Any]) -> None:
     del content["chapters"]["one"]["content"]
 
@@ -119,8 +164,12 @@ def _no_content(content: dict[str, Any]) -> None:
     [
         (_unsound, "measured 999"),
         (_no_twins, "has no twins"),
-        (_no_date, "malformed: date missing"),
-        (_no_content, "malformed: content missing"),
+        (_no_date, "malformed: date is 'missing'"),
+        (_date_is_a_number, "malformed: date is 20260102"),
+        (_no_content, "one is malformed: content is 'missing'"),
+        (_records_are_none, "one is malformed: records is None"),
+        (_record_is_a_number, "check 1 is malformed"),
+        (_chapter_is_a_list, r"one is malformed: \[\]"),
     ],
 )
 def test_a_spoilt_file_fails_the_build(
@@ -132,7 +181,7 @@ def test_a_spoilt_file_fails_the_build(
     with pytest.raises(ValueError, match=says):
         gpu.elsewhere(book)
     with pytest.raises(BuildError, match=says):
-        stage(book, plan(book, "full"))
+        stage(book, executed(book))
 
 
 def test_a_file_that_is_no_json_is_named(book: Path, saved: Path) -> None:
@@ -142,7 +191,7 @@ def test_a_file_that_is_no_json_is_named(book: Path, saved: Path) -> None:
 
 
 def test_what_is_staged_for_the_site(book: Path, saved: Path) -> None:
-    source = stage(book, plan(book, "full"))
+    source = stage(book, executed(book))
     assert json.loads((source / "elsewhere.json").read_text()) == gpu.elsewhere(book)
 
 
@@ -159,6 +208,8 @@ def test_a_failed_run_leaves_no_file(
     monkeypatch: pytest.MonkeyPatch, book: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(sys.modules["ci.run"], "main", lambda *_: 1)
+    asked = []
+    monkeypatch.setattr(run, "main", lambda *arguments: asked.append(arguments) or 1)
     assert gpu.main([], book) == 1
+    assert asked == [(["--profile", "full", "--seed", "0", "--device", "cuda"], book)]
     assert not list((book / "ci/evidence").glob("*.json"))

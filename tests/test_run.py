@@ -359,6 +359,15 @@ def test_full_takes_its_values_from_the_file(two: Path) -> None:
     one, other = plan(two, "full")
     assert one.injected == {"rate": 0.25} and other.injected == {}
     assert plan(two)[0].injected == {}
+    (two / "chapters/full.yml").write_text("won: {rate: 0.25}\n")
+    with pytest.raises(ChapterError, match=r"full\.yml names won"):
+        plan(two, "full")
+
+
+def test_a_device_has_runs_of_its_own(two: Path) -> None:
+    here, there = plan(two, "full")[0], plan(two, "full", device="cuda")[0]
+    assert here.injected == {} and there.injected == {"device": "cuda"}
+    assert there.folder == two / "build/executed/full-0-cuda" and there.key != here.key
 
 
 @pytest.mark.parametrize(

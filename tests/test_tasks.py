@@ -3,10 +3,12 @@
 import math
 import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import zotk
 
@@ -81,6 +83,10 @@ def test_areas_are_averaged():
     small, _ = zotk.images("digits", (3,), per_class=2, size=4, dtype=torch.float64)
     by_hand = x.view(2, 4, 2, 4, 2).mean((2, 4)).reshape(2, 16)
     assert torch.allclose(small, by_hand)
+    small, _ = zotk.images("digits", (3,), per_class=2, size=3, dtype=torch.float64)
+    areas = [slice(0, 3), slice(2, 6), slice(5, 8)]
+    by_hand = [x.view(2, 8, 8)[:, a, b].mean((1, 2)) for a in areas for b in areas]
+    assert torch.allclose(small, torch.stack(by_hand, 1))
 
 
 @pytest.mark.parametrize(
@@ -88,6 +94,7 @@ def test_areas_are_averaged():
     [
         (("letters", (0, 1), 5), "name is 'letters'"),
         (("digits", (0, 0), 5), "distinct"),
+        (("digits", 3, 5), "classes is 3"),
         (("digits", (0, 12), 5), "class 12 of digits has 0"),
         (("digits", (0, 1), 500), "class 0 of digits has 178"),
         (("digits", (0, 1), 0), "per_class is 0"),
@@ -97,6 +104,57 @@ def test_images_that_are_not_there_are_refused(arguments, named):
     name, classes, per_class = arguments
     with pytest.raises(ValueError, match=named):
         zotk.images(name, classes, per_class=per_class)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_pixels_are_floating_point_numbers(name):
+    with pytest.raises(TypeError, match=r"dtype is torch\.int64"):
+        zotk.images(name, (0, 1), per_class=5, dtype=torch.int64)
+
+
+def test_digits_have_no_split():
+    with pytest.raises(ValueError, match="split is 'test'"):
+        zotk.images("digits", (0, 1), per_class=5, split="test")
+
+
+class Rows(dict):
+    """The part of a data set of the hub that is used: columns by name, and a choice of rows."""
+
+    features = property(dict.keys)
+
+    def select(self, rows):
+        return Rows({name: [column[row] for row in rows] for name, column in self.items()})
+
+
+def test_colours_become_grey_and_the_split_is_asked_for(monkeypatch, tmp_path):
+    colours = torch.randint(0, 256, (4, 2, 2, 3), dtype=torch.uint8, generator=rng(6))
+    stored = Rows(label=[7, 1, 2, 7], img=[Image.fromarray(one.numpy()) for one in colours])
+    asked = []
+
+    def load_dataset(address, *, split):
+        asked.append((address, split))
+        return stored
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.delenv("ZOTK_DATA", raising=False)
+    x, y = zotk.images("cifar10", (7, 2), per_class=1, split="test", dtype=torch.float64)
+    luma = colours.double() @ torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64) / 255
+    assert (x - luma[[0, 2]].flatten(1)).abs().max() <= 1 / 255
+    assert y.tolist() == [0, 1]
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.setenv("ZOTK_DATA", str(tmp_path))
+    zotk.images("cifar10", (7, 2), per_class=1)
+    assert asked == [("uoft-cs/cifar10", "test"), (str(tmp_path / "cifar10"), "train")]
+
+
+def test_without_the_hub_the_message_names_the_folder_to_set(monkeypatch):
+    def load_dataset(address, *, split):
+        raise ConnectionError("no route")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.delenv("ZOTK_DATA", raising=False)
+    with pytest.raises(ConnectionError, match=r"ylecun/mnist .* set ZOTK_DATA .* mnist/"):
+        zotk.images("mnist", (0, 1), per_class=5)
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):

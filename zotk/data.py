@@ -30,9 +30,7 @@ def digits(
     wanted = list(classes) if isinstance(classes, Iterable) else []
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
         raise ValueError(f"classes is {classes!r}; distinct digits of 0 … 9 are needed")
-    dtype = torch.get_default_dtype() if dtype is None else dtype
-    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f"dtype is {dtype}; a floating-point dtype is needed")
+    dtype = _floating(dtype)
     from sklearn.datasets import load_digits  # heavy to import, needed here only
 
     bunch = load_digits()
@@ -71,15 +69,18 @@ def linear_task(
     x: n unit vectors, shape (n, d); ``orthant``: drawn from the cube [0, 1]^d and normalised, as
     the public code does, else uniform on the sphere, as the paper says. ``theta``: the teacher,
     shape (d,); None: integers from 1 to 9. y = <theta, x> + ``noise`` · N(0, 1), shape (n,);
-    ``noise`` is a standard deviation (1/50 or 1/20 in the public code).
+    ``noise`` is a standard deviation (1/50 or 1/20 in the public code; the paper's N(0, 0.02)
+    could mean a variance).
 
-    Raises ValueError for n or d below 1, a negative noise, a theta that is not of shape (d,).
+    Raises ValueError for n or d below 1, a negative noise, a theta that is not of shape (d,);
+    TypeError for a dtype that is not a floating-point one.
     """
     _integer("n", n, 1)
     _integer("d", d, 1)
     if not (math.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise is {noise}; a finite number of at least 0 is needed")
-    device = torch.device("cpu" if device is None else device)
+    dtype = _floating(dtype)
+    device = torch.device(_generator(generator).device if device is None else device)
     generator = _generator(generator, device)
     kind: Any = {"generator": generator, "device": device}
     if orthant:
@@ -95,7 +96,7 @@ def linear_task(
     return x, y, theta
 
 
-_HUB = {  # address on the hub, split
+_HUB = {  # address on the hub, split unless told
     "mnist": ("ylecun/mnist", "test"),
     "cifar10": ("uoft-cs/cifar10", "train"),
     "tiny-imagenet": ("zh-plus/tiny-imagenet", "train"),
@@ -107,35 +108,40 @@ def images(
     classes: Sequence[int],
     *,
     per_class: int,
+    split: str | None = None,
     size: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The first ``per_class`` images of each class, grey, in the order of the data set.
 
-    ``name``: "digits" (scikit-learn's, see :func:`digits`), "mnist" (test split), "cifar10" or
-    "tiny-imagenet" (training splits). The last three come through Hugging Face ``datasets``
+    ``name``: "digits" (scikit-learn's, see :func:`digits`), "mnist", "cifar10" or
+    "tiny-imagenet". The last three come through Hugging Face ``datasets``
     (``pip install 'zotk[data]'``), from the hub, or from the folder that the environment
-    variable ZOTK_DATA names, with the hub's layout in a subfolder for each.
+    variable ZOTK_DATA names, with the hub's layout in a subfolder for each. ``split``: one of
+    the hub's; None: "test" of mnist, "train" of the others.
 
-    Returns x of shape (n, pixels), pixels in [0, 1] in ``dtype`` (torch's default), averaged over
-    areas to ``size`` × ``size`` if given, and y of shape (n,), int64: the position of each image's
-    class in ``classes``.
+    Returns x of shape (n, pixels), pixels in [0, 1] in ``dtype`` (torch's default), and y of shape
+    (n,), int64: the position of each image's class in ``classes``. With ``size``, averages over
+    size × size areas of whole pixels; neighbours overlap unless ``size`` divides the side.
 
-    Raises ValueError for an unknown name, for classes that do not exist, are named twice or have
-    fewer images; ImportError without ``datasets``; what ``datasets`` raises without its data.
+    Raises ValueError for an unknown name, a split of "digits", a split that is not stored, classes
+    that do not exist, are named twice or have fewer images; TypeError for a dtype that is not a
+    floating-point one; ImportError without ``datasets``, ConnectionError without the hub.
     """
     _integer("per_class", per_class, 1)
-    dtype = torch.get_default_dtype() if dtype is None else dtype
+    dtype = _floating(dtype)
     if size is not None:
         _integer("size", size, 1)
-    wanted = list(classes)
+    wanted = list(classes) if isinstance(classes, Iterable) else []
     if len(set(wanted)) < len(wanted) or not wanted:
         raise ValueError(f"classes is {classes!r}; distinct classes are needed")
     if name == "digits":
+        if split is not None:
+            raise ValueError(f"split is {split!r}; 'digits' has none")
         pixels, all_labels = digits(dtype=dtype)
         labels = all_labels.tolist()
     elif name in _HUB:
-        stored = _stored(name)
+        stored = _stored(name, split)
         labels = list(stored["label"])
     else:
         raise ValueError(f"name is {name!r}; 'digits', {', '.join(map(repr, _HUB))} are known")
@@ -157,7 +163,14 @@ def images(
     return x.flatten(1), torch.tensor([wanted.index(labels[row]) for row in rows])
 
 
-def _stored(name: str) -> Any:
+def _floating(dtype: torch.dtype | None) -> torch.dtype:
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype is {dtype}; a floating-point dtype is needed")
+    return dtype
+
+
+def _stored(name: str, split: str | None) -> Any:
     """A split of a stored data set: from the folder ZOTK_DATA if it is set, else from the hub."""
     try:
         import datasets
@@ -166,8 +179,15 @@ def _stored(name: str) -> Any:
             f"{name} comes through the package `datasets`: pip install 'zotk[data]'; "
             "'digits' needs nothing"
         ) from error
-    address, split = _HUB[name]
+    address, usual = _HUB[name]
     mirror = os.environ.get("ZOTK_DATA")
     if mirror and not (Path(mirror) / name).is_dir():
         raise ValueError(f"ZOTK_DATA is {mirror!r}; it has no folder {name!r}")
-    return datasets.load_dataset(str(Path(mirror) / name) if mirror else address, split=split)
+    try:
+        return datasets.load_dataset(
+            str(Path(mirror) / name) if mirror else address, split=split or usual
+        )
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{address} cannot be reached on the hub: set ZOTK_DATA to a folder that holds {name}/"
+        ) from error

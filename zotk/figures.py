@@ -90,7 +90,11 @@ def frame_player(
         )
         for (name, values), position in zip(knobs.items(), at, strict=True)
     ]
-    images = [_image(draw(*v), alt(*v), dpi) for v in product(*knobs.values())]
+    images = []
+    for v in product(*knobs.values()):
+        figure = draw(*v)
+        images.append(_image(figure, alt(*v), dpi))
+        figure.set_layout_engine("none")  # of a figure drawn again, nothing jumps
     if sum(map(len, images)) > MOST_BYTES:
         raise ValueError(f"the frames take {sum(map(len, images)):,} bytes; {MOST_BYTES:,} fit")
     frames = iter(images)
