@@ -178,6 +178,8 @@ def _malformed(record: Record) -> list[str]:
     found = _wrong_fields(record, _FIELDS, "")
     if not found and record["kind"] not in KINDS:
         found.append(f"has the kind {record['kind']!r}, not one of {', '.join(KINDS)}")
+    if not found and not all(type(n) is int and n > 0 for n in record["shape"]):
+        found.append(f"is malformed: shape is {record['shape']!r}")
     if not found and not 0 <= record["alpha"] < 1:
         found.append(f"spends the probability {record['alpha']}")
     for i, twin in enumerate(record["twins"] if not found else []):

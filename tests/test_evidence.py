@@ -113,6 +113,11 @@ def test_missing_fields_are_found(field: str) -> None:
     assert evidence.tally([SUM], [broken]).verified == 0
 
 
+@pytest.mark.parametrize("shape", [["2"], [2.0], [0], [True], [-1]])
+def test_a_shape_of_anything_but_sizes_is_malformed(shape: list[Any]) -> None:
+    assert evidence.faults(record("sum.two", shape=shape)) == [f"is malformed: shape is {shape!r}"]
+
+
 def test_claim_without_record() -> None:
     assert texts([SUM, BOUND], SOUND[1:]) == ["claim 'sum.two' has no check"]
     assert evidence.status(SUM, SOUND[1:]) == "NOT VERIFIED: no check"
