@@ -134,6 +134,8 @@ What is not passed.
 
 $x < 2$, by {prf:ref}`sum.two`.
 ```
+
+It rests on a claim that is {status}`sum.two`.
 """
 
 PIXEL = bytes.fromhex(

@@ -230,6 +230,10 @@ def dead_link(b: Book) -> None:
     b.one = b.one.replace("{prf:ref}`sum.two`", "{prf:ref}`sum.three`")
 
 
+def dead_status(b: Book) -> None:
+    b.one = b.one.replace("{prf:ref}`sum.two`", "{status}`sum.three`")
+
+
 def dead_citation(b: Book) -> None:
     b.two = add_claim(b.two, source="newton1687, Lemma 1")
 
@@ -267,6 +271,7 @@ FAULTS: dict[str, tuple[Callable[[Book], None], str]] = {
     "unknown figure": (unknown_figure, "names 'fig:two'"),
     "duplicate id": (twice, "claim 'sum.two' is stated 2 times, in one, two"),
     "dead reference": (dead_link, "'sum.three' not found"),
+    "status of an unknown claim": (dead_status, "no claim has the id 'sum.three'"),
     "unknown source": (dead_citation, "starts with neither a bibliography key"),
     "no source": (without("source"), "needs the option :source:"),
     "no tag": (without("tag"), "needs the option :tag:"),
@@ -302,7 +307,11 @@ def test_status_follows_the_evidence(book: Book) -> None:
     assert verified in main_part(book.page("chapters/one"))
     book.records["one"][1]["passed"] = False
     assert book.build()[0] != 0
-    for page in ("chapters/one", "atlas"):
+    for page in (
+        "chapters/one",
+        "chapters/two",
+        "atlas",
+    ):  # two quotes the status of a claim of one
         text = main_part(book.page(page))
         assert "✗ NOT VERIFIED: 1 of 2 checks unsound" in text and verified not in text
     claims = json.loads((book.site / "claims.json").read_text())["claims"]

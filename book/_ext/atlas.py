@@ -418,7 +418,10 @@ class FillSlots(SphinxPostTransform):
         """Replace status slots and generated slots."""
         view = View(self.app, self.env.docname, {})
         for mark in list(self.document.findall(status_slot)):
-            mark.replace_self(view.status(view.by_id[mark["claim"]]))
+            if claim := view.by_id.get(mark["claim"]):
+                mark.replace_self(view.status(claim))
+            else:
+                log.warning("no claim has the id %r", mark["claim"], location=mark)
         for timed in list(self.document.findall(seconds_slot)):
             timed.replace_self(nodes.Text(view.run_time(timed["chapter"])))
         for place in list(self.document.findall(slot)):
@@ -434,6 +437,14 @@ def chapter_seconds(
     return [seconds_slot(chapter=words)], []
 
 
+def claim_status(
+    name: str, rawtext: str, words: str, lineno: int, inliner: Any, *_: Any
+) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """``{status}`ID```: the status of a claim in this build."""
+    domain(inliner.document.settings.env).note("generated", name)
+    return [status_slot(claim=words)], []
+
+
 def setup(app: Sphinx) -> None:
     """Register directives and slots."""
     setup_html(app)
@@ -443,4 +454,5 @@ def setup(app: Sphinx) -> None:
     app.add_node(status_slot)
     app.add_node(seconds_slot)
     app.add_role("chapter-seconds", chapter_seconds)
+    app.add_role("status", claim_status)
     app.add_post_transform(FillSlots)
