@@ -16,9 +16,10 @@ from zotk.directions import (
 from zotk.dynamics import Curve, MeanSquare, gradient_descent, mean_square
 from zotk.estimators import Estimate, backward, grad, replay_
 from zotk.figures import COLOURS, frame_player, use_style
+from zotk.hzo import HZOCost, HZOEstimate, hzo_backward, hzo_cost, hzo_gradients
 from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_kernel
 from zotk.mat import official_arrays
-from zotk.models import functional, mlp
+from zotk.models import Residual, functional, mlp, tower
 
 __all__ = [
     "COLOURS",
@@ -28,12 +29,15 @@ __all__ = [
     "Curve",
     "Estimate",
     "Gaussian",
+    "HZOCost",
+    "HZOEstimate",
     "KernelEstimate",
     "Laplace",
     "Law",
     "MeanSquare",
     "Orthogonal",
     "Rademacher",
+    "Residual",
     "Sphere",
     "StudentT",
     "Underpowered",
@@ -44,6 +48,9 @@ __all__ = [
     "functional",
     "grad",
     "gradient_descent",
+    "hzo_backward",
+    "hzo_cost",
+    "hzo_gradients",
     "images",
     "linear_task",
     "mean_square",
@@ -54,6 +61,7 @@ __all__ = [
     "official_arrays",
     "replay_",
     "sphere",
+    "tower",
     "use_style",
     "zo_kernel",
 ]

@@ -7,11 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from zotk.directions import _generator, _integer
+from zotk.directions import _generator, _integer, _positive
 
-__all__ = ["functional", "mlp"]
+__all__ = ["Residual", "functional", "mlp", "tower"]
 
 Model = Callable[[dict[str, Tensor], Tensor], Tensor]
+
+
+class Residual(nn.Module):
+    """``x + inner(x)`` for a module that keeps the shape of x."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner: Tensor = self.inner(x)
+        if inner.shape != x.shape:
+            raise ValueError(f"inner makes {tuple(inner.shape)} of {tuple(x.shape)}; equal needed")
+        return x + inner
 
 
 def functional(net: nn.Module) -> tuple[Model, dict[str, Tensor]]:
@@ -54,3 +68,31 @@ def mlp(
             linear.bias.zero_()
         layers += [linear, activation()]
     return nn.Sequential(*layers[:-1])
+
+
+def tower(
+    width: int,
+    depth: int,
+    activation: Callable[[], nn.Module] = nn.Tanh,
+    *,
+    residual: bool = False,
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """``depth`` units ``activation(W h)`` of equal width, W = gain · orthogonal, no biases.
+
+    ``residual`` wraps each unit in :class:`Residual`. W is Haar distributed, drawn from
+    ``generator`` (None: seeded 0); gain is the Lipschitz constant of each linear map.
+    """
+    _integer("width", width, 1)
+    _integer("depth", depth, 1)
+    _positive("gain", gain)
+    generator = _generator(generator)
+    units: list[nn.Module] = []
+    for _ in range(depth):
+        linear = nn.utils.skip_init(nn.Linear, width, width, bias=False, dtype=dtype)
+        nn.init.orthogonal_(linear.weight, gain, generator=generator)
+        unit = nn.Sequential(linear, activation())
+        units.append(Residual(unit) if residual else unit)
+    return nn.Sequential(*units)

@@ -1,0 +1,327 @@
+"""Hierarchical gradients against autograd, enumeration and counted calls."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import zotk
+
+F = nn.functional
+ARITIES = (1, 2, 3, "chain")
+WORDS = "Linear, Flatten, Residual, Sequential and elementwise"
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Any:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def draw(*shape: int, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def mixed(act: Callable[[], nn.Module] = nn.Tanh) -> nn.Sequential:
+    """Every kind of unit, widths that differ, units with an inside."""
+    inner = nn.Sequential(nn.Linear(7, 5), act(), nn.Linear(5, 7))
+    units = (
+        *(nn.Flatten(), nn.Linear(12, 7), act(), zotk.Residual(inner)),
+        *(nn.Sequential(nn.Linear(7, 4, bias=False), act()), nn.Linear(4, 3)),
+    )
+    net = nn.Sequential(*units)
+    with torch.no_grad():
+        for k, p in enumerate(net.parameters()):
+            p.copy_(0.5 * draw(*p.shape, seed=10 + k))
+    return net
+
+
+X, Y = draw(5, 3, 4), torch.tensor([0, 2, 1, 1, 0])
+
+
+def autograd(net: nn.Module, x: Tensor, y: Tensor, loss: Any) -> list[Tensor]:
+    return list(torch.autograd.grad(loss(net(x), y), list(net.parameters())))
+
+
+def grads(net: nn.Module) -> list[Tensor]:
+    found = [p.grad for p in net.parameters()]
+    assert all(g is not None for g in found)
+    return [g for g in found if g is not None]
+
+
+def error(found: list[Tensor], true: list[Tensor]) -> float:
+    flat = [torch.cat([g.reshape(-1) for g in each]) for each in (found, true)]
+    return float((flat[0] - flat[1]).norm() / flat[1].norm())
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+@pytest.mark.parametrize("act", [nn.Tanh, nn.GELU, nn.Softplus])
+def test_gradients_are_those_of_autograd_to_second_order(arity: Any, act: Any) -> None:
+    net = mixed(act)
+    true = autograd(net, X, Y, F.cross_entropy)
+    errors = []
+    for eps in (4e-3, 2e-3, 1e-3):
+        net.zero_grad()
+        zotk.hzo_backward(net, X, Y, F.cross_entropy, arity=arity, eps=eps)
+        errors.append(error(grads(net), true))
+    assert errors[-1] < 1e-5
+    for coarse, fine in pairwise(errors):
+        assert coarse / fine == pytest.approx(4, rel=1e-2)
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_affine_units_and_a_quadratic_loss_are_exact_for_any_step(arity: Any) -> None:
+    net = mixed(nn.Identity)
+    y = draw(5, 3, seed=2)
+    true = autograd(net, X, y, F.mse_loss)
+    zotk.hzo_backward(net, X, y, F.mse_loss, arity=arity, eps=0.7)
+    assert error(grads(net), true) < 1e-12
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, nn.Hardtanh, nn.LeakyReLU, nn.Hardswish])
+def test_away_from_kinks_piecewise_linear_units_are_exact(act: Any) -> None:
+    net = mixed(act)
+    y = draw(5, 3, seed=2)
+    true = autograd(net, X, y, F.mse_loss)
+    zotk.hzo_backward(net, X, y, F.mse_loss, eps=1e-6)
+    assert error(grads(net), true) < 1e-7
+
+
+def test_targets_are_the_gradients_of_the_states() -> None:
+    net = mixed()
+    found = zotk.hzo_gradients(net, X, Y, F.cross_entropy, eps=1e-4)
+    states = [X.clone().requires_grad_()]
+    for unit in net:
+        states.append(unit(states[-1]))
+    true = torch.autograd.grad(F.cross_entropy(states[-1], Y), states[1:])
+    assert [d.shape for d in found] == [t.shape for t in true]
+    assert max(float((d - t).abs().max()) for d, t in zip(found, true, strict=True)) < 1e-8
+    found[0].requires_grad_().sum().backward()  # an ordinary tensor
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_every_row_is_counted(arity: Any) -> None:
+    net, depth, n = zotk.tower(4, 7), 7, 3
+    with zotk.count_queries(net) as q:
+        made = zotk.hzo_backward(net, draw(n, 4), draw(n, 4, seed=2), F.mse_loss, arity=arity)
+    cost = zotk.hzo_cost(4, depth, arity)
+    assert made.perturbed_rows == n * cost.layer_evaluations
+    assert made.queries == n * cost.queries and made.rounds == cost.rounds
+    assert made.base_rows == n * depth and made.loss_evaluations == 1 + 2 * n * 4
+    linear = sum(rows for name, rows in q.layer_rows.items() if name.endswith("0"))
+    tanh = sum(rows for name, rows in q.layer_rows.items() if name.endswith("1"))
+    passes = made.base_rows + made.perturbed_rows  # through whole units
+    assert linear + tanh == 2 * passes + made.leaf_rows
+    assert made.leaf_rows == depth * n * (1 + 2)  # the linear part again, then a pair
+
+
+def test_rows_held_at_a_time_are_bounded_and_change_nothing() -> None:
+    net, x, y = zotk.tower(6, 5), draw(7, 6), draw(7, 6, seed=2)
+    results = []
+    for limit in (2, 5, 13, 4096):
+        sizes: list[int] = []
+        note: Any = partial(lambda sizes, _, a: sizes.append(len(a[0])), sizes)
+        hooks = [u.register_forward_pre_hook(note) for u in net]
+        net.zero_grad()
+        zotk.hzo_backward(net, x, y, F.mse_loss, max_rows=limit)
+        for hook in hooks:
+            hook.remove()
+        assert max(sizes) <= max(limit, len(x))  # unperturbed passes hold the rows there are
+        results.append(grads(net))
+    for other in results[1:]:
+        assert error(other, results[0]) < 1e-12
+
+
+@pytest.mark.parametrize("depth", range(1, 40))
+@pytest.mark.parametrize("arity", [1, 2, 3, 5, 50, "chain"])
+def test_cost_is_that_of_the_tree(depth: int, arity: Any) -> None:
+    def tree(n: int) -> tuple[int, int]:
+        """Sum of right sizes, and the number of splits above the first leaf."""
+        if n == 1:
+            return 0, 0
+        k = n if arity == "chain" else min(arity, n)
+        if arity == 1:
+            return sum(range(n)), 1
+        sizes = [n // k + (j < n % k) for j in range(k)]
+        below = sum(tree(s)[0] for s in sizes)
+        return below + n - sizes[0], tree(sizes[0])[1] + k - 1
+
+    units, nesting = tree(depth)
+    cost = zotk.hzo_cost(6, depth, arity)
+    assert cost == zotk.HZOCost(12 * units, 12 * (depth - 1), nesting, nesting)
+
+
+def test_binary_cost_at_powers_of_two() -> None:
+    for q in range(1, 12):
+        assert zotk.hzo_cost(1, 2**q, 2).layer_evaluations == q * 2**q
+        assert zotk.hzo_cost(1, 2**q, 2).rounds == q
+    assert zotk.hzo_cost(3, 64, 1).layer_evaluations == 3 * 64 * 63
+    assert zotk.hzo_cost(3, 64, "chain").layer_evaluations == 6 * 63
+
+
+def test_orthogonal_directions_as_many_as_coordinates_are_exact() -> None:
+    net, x, y = zotk.tower(5, 4), draw(3, 5), draw(3, 5, seed=2)
+    kind = {"directions": zotk.Orthogonal(), "queries": 5, "eps": 1e-4}
+    zotk.hzo_backward(net, x, y, F.mse_loss, **kind)
+    assert error(grads(net), autograd(net, x, y, F.mse_loss)) < 1e-7
+
+
+def test_random_directions_are_unbiased_and_repeatable() -> None:
+    net, x, y = zotk.tower(3, 4, nn.Identity), draw(2, 3), draw(2, 3, seed=2)
+    true = zotk.hzo_gradients(net, x, y, F.mse_loss)[0]
+    generator = torch.Generator().manual_seed(5)
+
+    def once(generator: torch.Generator | None, limit: int = 4096) -> Tensor:
+        kind = {"directions": zotk.Gaussian(), "queries": 4, "max_rows": limit}
+        return zotk.hzo_gradients(net, x, y, F.mse_loss, generator=generator, **kind)[0]
+
+    draws = torch.stack([once(generator) for _ in range(3000)])
+    z = (draws.mean(0) - true) / (draws.std(0) / 3000**0.5)
+    assert z.abs().max() < 5.5
+    assert not torch.equal(draws[0], draws[1])
+    assert torch.equal(once(None), once(None))
+    assert torch.allclose(once(None), once(None, 5), rtol=1e-12)
+    rows = [once(None, 4096)[k] / true[k].norm() for k in range(2)]
+    assert not torch.allclose(rows[0], rows[1])
+
+
+def test_gradients_accumulate_and_serve_optimisers_also_from_inference_mode() -> None:
+    net = mixed()
+    with torch.inference_mode():
+        zotk.hzo_backward(net, X, Y, F.cross_entropy)
+    once = [g.clone() for g in grads(net)]
+    zotk.hzo_backward(net, X, Y, F.cross_entropy)
+    for twice, g in zip(grads(net), once, strict=True):
+        assert torch.allclose(twice, 2 * g)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    before = F.cross_entropy(net(X), Y).item()
+    for _ in range(20):
+        optimizer.zero_grad()
+        zotk.hzo_backward(net, X, Y, F.cross_entropy)
+        optimizer.step()
+    assert F.cross_entropy(net(X), Y).item() < 0.8 * before
+
+
+def test_nothing_is_differentiated() -> None:
+    net = mixed()
+    for unit in net.modules():
+        unit.register_forward_hook(lambda *a: _no_graph(a[-1]))
+    zotk.hzo_backward(net, X, Y, lambda h, y: _no_graph(F.cross_entropy(h, y)))
+
+
+def _no_graph(out: Tensor) -> Tensor:
+    assert torch.is_inference_mode_enabled() and out.grad_fn is None
+    return out
+
+
+def test_frozen_and_tied_parameters() -> None:
+    tied = nn.Linear(4, 4)
+    net = nn.Sequential(tied, nn.Tanh(), nn.Sequential(tied, nn.Tanh()), nn.Linear(4, 2))
+    net[3].weight.requires_grad_(False)
+    y = draw(3, 2, seed=2)
+    true = torch.autograd.grad(
+        F.mse_loss(net(draw(3, 4)), y), [tied.weight, tied.bias, net[3].bias]
+    )
+    zotk.hzo_backward(net, draw(3, 4), y, F.mse_loss, eps=1e-4)
+    assert net[3].weight.grad is None
+    assert tied.weight.grad is not None and tied.bias.grad is not None
+    found = [tied.weight.grad, tied.bias.grad, net[3].bias.grad]
+    assert error(found, list(true)) < 1e-7
+
+
+def test_a_loss_may_be_any_function_that_returns_a_number() -> None:
+    net, y = mixed(), draw(5, 3, seed=2)
+    zotk.hzo_backward(net, X, y, lambda h, y: float(((h - y) ** 2).mean().numpy()))
+    assert error(grads(net), autograd(net, X, y, F.mse_loss)) < 1e-5
+
+
+def test_rows_of_more_dimensions() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    y = draw(5, 3, 2, seed=2)
+    zotk.hzo_backward(net, X, y, F.mse_loss, eps=1e-4)
+    assert error(grads(net), autograd(net, X, y, F.mse_loss)) < 1e-7
+
+
+def test_float32_with_a_mean_over_many_rows() -> None:
+    net = zotk.tower(8, 6, dtype=torch.float32)
+    x, y = draw(256, 8).float(), draw(256, 8, seed=2).float()
+    true = autograd(net, x, y, F.mse_loss)
+    zotk.hzo_backward(net, x, y, F.mse_loss, eps=2.0**-7)
+    assert all(g.dtype == torch.float32 for g in grads(net))
+    assert error(grads(net), true) < 1e-3
+
+
+def test_residual_and_tower() -> None:
+    net = zotk.tower(5, 3, residual=True, gain=0.7, generator=torch.Generator().manual_seed(3))
+    x = draw(2, 5)
+    expected = x
+    for k in range(3):
+        w = net[k].inner[0].weight
+        assert torch.allclose(w @ w.T, 0.49 * torch.eye(5), atol=1e-12)
+        expected = expected + torch.tanh(expected @ w.T)
+    assert torch.allclose(net(x), expected)
+    again = zotk.tower(5, 3, residual=True, gain=0.7, generator=torch.Generator().manual_seed(3))
+    params = dict(again.named_parameters())
+    assert torch.equal(functional_call(net, params, (x,)), net(x))
+    with pytest.raises(ValueError, match="inner makes"):
+        zotk.Residual(nn.Linear(5, 4))(x)
+
+
+BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "eps": ({"eps": 0.0}, ValueError, "eps is 0.0"),
+    "eps too small": ({"eps": 1e-300}, ValueError, "a larger eps is needed"),
+    "arity": ({"arity": 0}, ValueError, "arity is 0"),
+    "arity word": ({"arity": "tree"}, ValueError, "an integer or 'chain'"),
+    "arity kind": ({"arity": 2.0}, TypeError, "arity is 2.0"),
+    "queries alone": ({"queries": 3}, ValueError, "both are needed"),
+    "law alone": ({"directions": zotk.Gaussian()}, ValueError, "both are needed"),
+    "law kind": ({"directions": "gaussian", "queries": 3}, TypeError, "directions is 'gaussian'"),
+    "law": ({"directions": zotk.Gaussian(std=2.0), "queries": 3}, ValueError, "E[zz'] = I"),
+    "queries": ({"directions": zotk.Gaussian(), "queries": 0}, ValueError, "queries is 0"),
+    "rows": ({"max_rows": 1}, ValueError, "max_rows is 1"),
+    "x": ({"x": torch.ones(5, 3, 4, dtype=torch.long)}, TypeError, "floating-point"),
+    "no rows": ({"x": torch.ones(0, 3, 4)}, ValueError, "with rows"),
+    "net": ({"net": nn.Linear(4, 4)}, TypeError, "net is a Linear"),
+    "no units": ({"net": nn.Sequential()}, ValueError, "at least one unit"),
+    "softmax": ({"net": nn.Sequential(nn.Flatten(), nn.Softmax(1))}, TypeError, "a Softmax"),
+    "layer norm": ({"net": nn.Sequential(nn.LayerNorm(4))}, TypeError, WORDS),
+    "convolution": ({"net": nn.Sequential(nn.Conv2d(1, 1, 3))}, TypeError, "'0' is a Conv2d"),
+    "inside": (
+        {"net": nn.Sequential(zotk.Residual(nn.Sequential(nn.BatchNorm1d(3))))},
+        TypeError,
+        "'0.inner.0' is a BatchNorm1d",
+    ),
+    "flatten": ({"net": nn.Sequential(nn.Flatten(0))}, ValueError, "flattens from 0"),
+    "loss": ({"loss": lambda h, y: h}, TypeError, "one real number"),
+    "nan": ({"loss": lambda h, y: float("nan")}, ValueError, "nan"),
+}
+
+
+@pytest.mark.parametrize(("change", "kind", "words"), BAD.values(), ids=BAD)
+def test_bad_input_is_named_and_changes_nothing(
+    change: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    call: dict[str, Any] = {"net": mixed(), "x": X, "y": Y, "loss": F.cross_entropy, **change}
+    net = call["net"]
+    for p in net.parameters():
+        p.grad = torch.full_like(p, 3.0)
+    before = [p.detach().clone() for p in net.parameters()]
+    with pytest.raises(kind) as raised:
+        zotk.hzo_backward(**call)
+    assert words in str(raised.value)
+    for p, old in zip(net.parameters(), before, strict=True):
+        assert torch.equal(p, old) and p.grad is not None and bool((p.grad == 3).all())
+
+
+@pytest.mark.parametrize("call", [(0, 3, 2), (3, 0, 2), (3, 3, 0), (3, 3, "tree")])
+def test_bad_costs(call: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(ValueError, match="is"):
+        zotk.hzo_cost(*call)
