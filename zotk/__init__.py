@@ -16,7 +16,7 @@ from zotk.directions import (
 from zotk.dynamics import Curve, MeanSquare, gradient_descent, mean_square
 from zotk.estimators import Estimate, backward, grad, replay_
 from zotk.figures import COLOURS, frame_player, use_style
-from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_kernel
+from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_entk, zo_kernel
 from zotk.mat import official_arrays
 from zotk.models import functional, mlp
 
@@ -55,5 +55,6 @@ __all__ = [
     "replay_",
     "sphere",
     "use_style",
+    "zo_entk",
     "zo_kernel",
 ]
