@@ -92,7 +92,7 @@ def _evaluated(
     params = {name: value.detach() for name, value in params.items()}
     x1, right = x1.detach(), x1.detach() if x2 is None else x2.detach()
     with torch.no_grad():
-        out = f(params, x1[:1])
+        out = f(params, x1[:1].clone())  # a layer may work in place
     if out.ndim not in (1, 2) or len(out) != 1:
         raise ValueError(f"f gives shape {tuple(out.shape)} for one example; (1,) or (1, c) needed")
     return params, x1, right, out

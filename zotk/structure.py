@@ -19,12 +19,12 @@ __all__ = ["Factor", "compact", "factors", "inner", "leaves"]
 Factor = tuple[Tensor, Tensor]
 Leaf = tuple[str, nn.Module]  # the prefix of its parameters' names, and the layer
 
-# Without parameters, without randomness, every example on its own.
-_PLAIN = (
+_ELEMENTWISE = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU,
-    nn.Mish, nn.Softplus, nn.Softsign, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh,
-    nn.Hardswish, nn.Hardsigmoid, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d,
+    nn.Mish, nn.Softplus, nn.Softsign, nn.Softshrink, nn.Sigmoid, nn.LogSigmoid, nn.Tanh,
+    nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
 )  # fmt: skip
+_POOLING = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ENTRIES = 2**20  # products of pairs of positions and outputs held at once
 
@@ -62,7 +62,7 @@ def _known(leaf: nn.Module, x: Tensor) -> bool:
         return (leaf.start_dim, leaf.end_dim) == (1, -1)
     if type(leaf) is nn.MaxPool2d and leaf.return_indices:
         return False
-    return x.ndim > 1 and type(leaf) in (nn.Linear, *_PLAIN)
+    return x.ndim > 1 and type(leaf) in (nn.Linear, *_ELEMENTWISE, *_POOLING)
 
 
 def factors(
@@ -102,7 +102,9 @@ def factors(
                 if total:
                     errors = errors.transpose(1, 2).flatten(2)[:, None]
                 yield torch.cat(seen, 2), errors
-        if tape:
+        if tape and isinstance(leaf, _ELEMENTWISE):
+            delta = delta * pull(torch.ones_like(v))[0]
+        elif tape:
             (delta,) = vmap(pull)(delta)
 
 
