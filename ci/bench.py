@@ -6,19 +6,28 @@ One thread. Three plain versions of a sampled kernel follow the definition, draw
 repeats every direction to one row per example and keeps every draw, as the NZK paper's public code
 does in the version we read; "matrices" multiplies the two estimates and keeps a sum; "vectors"
 never forms an estimate. They are timed on a part of the draws and scaled, which the output says.
-zotk draws what the features see of a direction, n + 1 of d numbers, the loops draw all d. Nothing
-here passes or fails.
+zotk draws what the features see of a direction, n + 1 of d numbers, the loops draw all d.
+
+The tangent kernels are those of a network of 1.9 million parameters, each computed in a process of
+its own, after a first one of a tiny network; memory is what the process grew by beyond network and
+inputs. "jacobians" contracts what vmap(jacrev) gives, formed once for both sides. Nothing here
+passes or fails.
 """
 
+import multiprocessing
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from numpy.linalg import norm
 from torch import Tensor, nn
+from torch.func import jacrev, vmap
 
 import zotk
+from zotk.models import Model
 
 PART = 300  # draws of the plain loops that are really timed
 
@@ -185,11 +194,61 @@ def hierarchy(width: int = 32, rows: int = 16) -> None:
             )
 
 
+def jacobians(f: Model, params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The tangent kernel from Jacobians of all examples."""
+    n, total = len(x), torch.zeros(())
+    each = vmap(jacrev(lambda p, row: f(p, row[None])[0]), in_dims=(None, 0))
+    for jacobian in each(params, x).values():
+        rows = jacobian.flatten(0, 1).flatten(1)
+        total = total + rows @ rows.T
+    return total.view(n, -1, n, total.shape[1] // n).transpose(1, 2)
+
+
+def alone(kernel: Callable[..., Any], widths: tuple[int, ...], n: int) -> tuple[Any, ...]:
+    """Seconds, MB, the kernel and its standard errors, for a process that did nothing before."""
+    torch.set_num_threads(1)
+    for sizes, rows in (((4, 3, 2), 2), (widths, n)):
+        generator = torch.Generator().manual_seed(0)
+        f, params = zotk.functional(zotk.mlp(sizes, nn.ReLU, generator=generator))
+        x = torch.rand(rows, sizes[0], generator=generator)
+        before = peak()
+        once, result = timed(lambda a=(f, params, x): kernel(*a), 1)  # type: ignore[misc]
+        grown = peak() - before
+    seconds = once if once > 0.5 else timed(lambda: kernel(f, params, x), 5)[0]
+    if isinstance(result, Tensor):
+        return seconds, grown, result.double().numpy(), None
+    return seconds, grown, result.matrix.double().numpy(), result.stderr.double().numpy()
+
+
+def tangents(widths: tuple[int, ...] = (784, 1024, 1024, 10), n: int = 64) -> None:
+    """The tangent kernel of a network, exact and from random directions."""
+    print(f"tangent kernel, {'-'.join(map(str, widths))}, ReLU, n = {n}, all outputs, float32")
+    ways: dict[str, Callable[..., Any]] = {"jacobians": jacobians, "ntk": zotk.ntk}
+    ways |= {f"zo_entk, {p:3}": partial(zotk.zo_entk, queries=p) for p in (16, 256)}
+    plain, most, truth = 0.0, 0.0, None
+    for name, kernel in ways.items():
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, grown, found, stderr = pool.apply(alone, (kernel, widths, n))
+        line = f"  {name:15} {seconds:11.6f} s   {grown:,.0f} MB"
+        if truth is None:
+            plain, most, truth = seconds, grown, found
+        else:
+            error = found - truth
+            line += f", relative Frobenius error {norm(error) / norm(truth):.1e}"
+            if stderr is not None:
+                line += f", {((error / stderr) ** 2).mean() ** 0.5:.2f} of the standard errors"
+            line += (
+                f"; jacobians: {plain / seconds:,.0f} times the time, {most / grown:,.0f} the MB"
+            )
+        print(line)
+
+
 def main() -> None:
     """All benchmarks."""
     torch.set_num_threads(1)
     kernels()
     descent()
+    tangents()
     hierarchy()
 
 

@@ -17,7 +17,7 @@ from zotk.dynamics import Curve, MeanSquare, gradient_descent, mean_square
 from zotk.estimators import Estimate, backward, grad, replay_
 from zotk.figures import COLOURS, frame_player, use_style
 from zotk.hzo import HZOCost, HZOEstimate, hzo_backward, hzo_cost, hzo_gradients
-from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_kernel
+from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_entk, zo_kernel
 from zotk.mat import official_arrays
 from zotk.models import Residual, functional, mlp, tower
 
@@ -63,5 +63,6 @@ __all__ = [
     "sphere",
     "tower",
     "use_style",
+    "zo_entk",
     "zo_kernel",
 ]

@@ -21,15 +21,11 @@ from torch import Tensor, nn
 from zotk.directions import Law, _generator, _integer, _positive
 from zotk.estimators import _number, _resolvable
 from zotk.models import Residual
+from zotk.structure import ELEMENTWISE
 
 __all__ = ["HZOCost", "HZOEstimate", "hzo_backward", "hzo_cost", "hzo_gradients"]
 
 Loss = Callable[[Tensor, Tensor], Tensor | float]
-ELEMENTWISE = (
-    *(nn.CELU, nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.Identity),
-    *(nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.ReLU, nn.ReLU6, nn.SELU, nn.Sigmoid, nn.SiLU),
-    *(nn.Softplus, nn.Softsign, nn.Tanh, nn.Tanhshrink),
-)
 
 
 @dataclass(frozen=True)

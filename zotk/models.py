@@ -1,6 +1,7 @@
 """Networks as pure functions of their parameters."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -9,7 +10,7 @@ from torch.func import functional_call
 
 from zotk.directions import _generator, _integer, _positive
 
-__all__ = ["Residual", "functional", "mlp", "tower"]
+__all__ = ["Functional", "Residual", "functional", "mlp", "tower"]
 
 Model = Callable[[dict[str, Tensor], Tensor], Tensor]
 
@@ -28,7 +29,17 @@ class Residual(nn.Module):
         return x + inner
 
 
-def functional(net: nn.Module) -> tuple[Model, dict[str, Tensor]]:
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """``net`` as a function of parameters and inputs; who looks at ``net`` sees its layers."""
+
+    net: nn.Module
+
+    def __call__(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(self.net, params, (x,))
+
+
+def functional(net: nn.Module) -> tuple[Functional, dict[str, Tensor]]:
     """``(f, params)`` with ``f(params, x) = net(x)`` for the parameters ``params``.
 
     ``params`` maps names to detached tensors that share memory with the network's, x has
@@ -36,12 +47,7 @@ def functional(net: nn.Module) -> tuple[Model, dict[str, Tensor]]:
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net is a {type(net).__name__}; a torch.nn.Module is needed")
-    params = {name: p.detach() for name, p in net.named_parameters()}
-
-    def f(params: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(net, params, (x,))
-
-    return f, params
+    return Functional(net), {name: p.detach() for name, p in net.named_parameters()}
 
 
 def mlp(
