@@ -53,7 +53,8 @@ def ntk(
 
     What :func:`zotk.functional` makes of a ``Sequential`` of Linear, Conv2d, Flatten, pooling
     and elementwise layers is taken layer by layer, its gradients in factors: no Jacobian, and
-    orders of magnitude faster. Any other f is differentiated example by example.
+    orders of magnitude faster. Any other f, and a network with hooks or a parameter of several
+    layers, is differentiated example by example.
 
     Memory: the result and a bounded number of rows of the Jacobian (of factors), at least one
     of x1 and one of x2, which for long x1 are computed more than once. No graph is kept.
@@ -165,8 +166,8 @@ def zo_entk(
 
     Shapes as of :func:`ntk` (full). Both sets see the same z, so the mean is J1 E[zz'] J2':
     for a law with E[zz'] = I the tangent kernel. ``scheme="jvp"``: J z in forward mode, exact;
-    "central": [f(θ + εz) - f(θ - εz)] / 2ε, function values alone, off by O(ε²). f must treat
-    examples independently and work under ``torch.func.vmap``.
+    "central": [f(θ + εz) - f(θ - εz)] / 2ε, function values alone, off by O(ε²) and by their
+    rounding over ε. f must treat examples independently and work under ``torch.func.vmap``.
 
     ``stderr``: the standard error of each entry, from ``draws`` independent draws; nan for a
     single one. Directions are independent draws, except that the rows of one block of
@@ -222,7 +223,7 @@ def zo_entk(
         parts = zip(z.split(sizes, 1), theta, strict=True)
         return [part.reshape(-1, *t.shape).to(t.dtype) for part, t in parts]
 
-    drawn = d if blocks else max(1, _ENTRIES // d)
+    drawn = d if blocks else max(1, _ENTRIES // max(1, d))
     held = max(1, _ENTRIES // (d + x.numel() + len(x) * c))
     mean = torch.zeros(len(x1) * c, len(right) * c, dtype=torch.float64, device=out.device)
     squares = torch.zeros_like(mean)  # sum of squared deviations from the mean
