@@ -227,7 +227,8 @@ def tangents(widths: tuple[int, ...] = (784, 1024, 1024, 10), n: int = 64) -> No
     ways |= {f"zo_entk, {p:3}": partial(zotk.zo_entk, queries=p) for p in (16, 256)}
     plain, most, truth = 0.0, 0.0, None
     for name, kernel in ways.items():
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
+        # a spawned process would start from the peak of this one
+        with multiprocessing.get_context("forkserver").Pool(1) as pool:
             seconds, grown, found, stderr = pool.apply(alone, (kernel, widths, n))
         line = f"  {name:15} {seconds:11.6f} s   {grown:,.0f} MB"
         if truth is None:

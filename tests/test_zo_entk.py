@@ -59,7 +59,7 @@ class Listed(zotk.Law):
 SIGNS = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=D)), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("entries", [1, 300, 2**20])
+@pytest.mark.parametrize("entries", [60, 1000, 2**20])
 @pytest.mark.parametrize("y", [None, Y], ids=["symmetric", "rectangular"])
 def test_all_sign_vectors_give_the_kernel_and_its_spread(y, entries, monkeypatch):
     """The mean over all 2^d is K itself; the standard error is that of the listed products."""
@@ -170,9 +170,10 @@ def test_generators():
 
 
 def test_both_sets_see_the_same_directions():
-    """Whatever the directions were, the kernel of a set with itself has J z (J z)' on it."""
+    """The kernel of a set with a part of itself is part of its kernel with itself."""
     found = zotk.zo_entk(F, PARAMS, X, X[:2], queries=5).matrix
-    assert torch.equal(found[:2], found[:2].permute(1, 0, 3, 2))
+    whole = zotk.zo_entk(F, PARAMS, X, queries=5).matrix
+    assert torch.allclose(found, whole[:, :2], rtol=1e-12, atol=1e-13)
     flat = found[:2].permute(0, 2, 1, 3).reshape(4, 4)
     assert torch.linalg.eigvalsh(flat).min() > -1e-12
 

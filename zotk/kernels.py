@@ -53,7 +53,8 @@ def ntk(
 
     What :func:`zotk.functional` makes of a ``Sequential`` of Linear, Conv2d, Flatten, pooling
     and elementwise layers is taken layer by layer, its gradients in factors: no Jacobian, and
-    orders of magnitude faster. Any other f is differentiated example by example.
+    orders of magnitude faster. Any other f, and a network with hooks or a parameter of several
+    layers, is differentiated example by example.
 
     Memory: the result and a bounded number of rows of the Jacobian (of factors), at least one
     of x1 and one of x2, which for long x1 are computed more than once. No graph is kept.
@@ -135,7 +136,7 @@ def _blocks(
             else:
                 other = gradients(right[columns])
             pairs = zip(left, other, strict=True)
-            block = sum((inner(a, b) for a, b in pairs), out.new_zeros(()))
+            block = sum((inner(a, b) for a, b in pairs), out.new_zeros(1, 1, width, width))
             kernel[rows, columns] = block
             if x2 is None:
                 kernel[columns, rows] = block.permute(1, 0, 3, 2)
@@ -165,16 +166,16 @@ def zo_entk(
 
     Shapes as of :func:`ntk` (full). Both sets see the same z, so the mean is J1 E[zz'] J2':
     for a law with E[zz'] = I the tangent kernel. ``scheme="jvp"``: J z in forward mode, exact;
-    "central": [f(θ + εz) - f(θ - εz)] / 2ε, function values alone, off by O(ε²). f must treat
-    examples independently and work under ``torch.func.vmap``.
+    "central": [f(θ + εz) - f(θ - εz)] / 2ε, function values alone, off by O(ε²) and by their
+    rounding over ε. f must treat examples independently and work under ``torch.func.vmap``.
 
     ``stderr``: the standard error of each entry, from ``draws`` independent draws; nan for a
     single one. Directions are independent draws, except that the rows of one block of
     ``Orthogonal`` (d rows, or all ``queries`` if fewer) make one draw together.
 
     Directions are drawn by ``generator`` (None: a fresh one seeded 0) in chunks, and forgotten:
-    memory does not grow with ``queries``, but for ``Orthogonal``, whose block is held. The
-    directions depend on the sizes of the inputs, too.
+    memory does not grow with ``queries``, but for ``Orthogonal``, whose block is held. Equal
+    generators give the same directions whatever the inputs.
 
     Raises
     ------
@@ -206,43 +207,47 @@ def zo_entk(
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in theta) else torch.float32
     x = x1 if x2 is None else torch.cat((x1, right))
 
-    def push(z: dict[str, Tensor]) -> Tensor:
+    def push(*z: Tensor) -> Tensor:
         """J z, (n,) or (n, c)."""
+        tangent = dict(zip(params, z, strict=True))
         if scheme == "jvp":
-            return jvp(lambda p: f(p, x), (params,), (z,))[1]
+            return jvp(lambda p: f(p, x), (params,), (tangent,))[1]
         plus, minus = (
-            f({k: torch.add(t, z[k], alpha=side * eps) for k, t in params.items()}, x)
+            f({k: torch.add(t, tangent[k], alpha=side * eps) for k, t in params.items()}, x)
             for side in (1, -1)
         )
         return (plus - minus) / (2 * eps)
 
+    def cut(z: Tensor) -> list[Tensor]:
+        """The pieces of some directions, as the parameters are."""
+        parts = zip(z.split(sizes, 1), theta, strict=True)
+        return [part.reshape(-1, *t.shape).to(t.dtype) for part, t in parts]
+
+    drawn = d if blocks else max(1, _ENTRIES // max(1, d))
     held = max(1, _ENTRIES // (d + x.numel() + len(x) * c))
-    pushes = vmap(push, chunk_size=held)
     mean = torch.zeros(len(x1) * c, len(right) * c, dtype=torch.float64, device=out.device)
     squares = torch.zeros_like(mean)  # sum of squared deviations from the mean
-    draws = done = 0
+    draws = 0
     with torch.no_grad():
-        while done < queries:
-            n = min(d if blocks else held, queries - done)
+        for start in range(0, queries, drawn):
+            n = min(drawn, queries - start)
             z = directions.sample(n, d, generator=generator, dtype=dtype, device=device)
-            pieces = [
-                part.reshape(n, *t.shape).to(t.dtype)
-                for part, t in zip(z.split(sizes, 1), theta, strict=True)
-            ]
-            if not done and scheme == "central":
-                _resolvable(theta, [piece[0] for piece in pieces], eps)
-            pushed = pushes(dict(zip(params, pieces, strict=True))).double()
-            left, other = pushed[:, : len(x1)].flatten(1), pushed[:, -len(right) :].flatten(1)
-            new = left.T @ other / n
-            samples = 1 if blocks else n
+            if scheme == "central" and start == 0:
+                _resolvable(theta, [piece[0] for piece in cut(z[:1])], eps)
+            new, second = torch.zeros_like(mean), torch.zeros_like(mean)
+            for part in z.split(held):
+                pushed = vmap(push)(*cut(part)).double()
+                left, other = pushed[:, : len(x1)].flatten(1), pushed[:, -len(right) :].flatten(1)
+                new += left.T @ other / n
+                second += left.square().T @ other.square()
+            count = 1 if blocks else n
             if not blocks:
-                spread = left.square().T @ other.square() - n * new.square()
-                squares += spread.clamp_(min=0)
-            # the mean and squares of two samples joined
+                squares += (second - n * new.square()).clamp_(min=0)
+            # what was there and the new draws joined
             new -= mean
-            squares += new.square() * (draws * samples / (draws + samples))
-            mean += new * (samples / (draws + samples))
-            draws, done = draws + samples, done + n
+            squares += new.square() * (draws * count / (draws + count))
+            mean += new * (count / (draws + count))
+            draws += count
     stderr = (squares / (draws * (draws - 1))).sqrt() if draws > 1 else squares.fill_(torch.nan)
     shape = (len(x1), c, len(right), c) if out.ndim == 2 else (len(x1), len(right))
 
