@@ -154,9 +154,10 @@ def evidence(notebook: Any) -> list[dict[str, Any]]:
 
 
 def judge(notebook: Any, profile: str) -> str | None:
-    """Why an executed notebook cannot be accepted; a chapter of `checks` must have some."""
-    if profile == "checks" and not evidence(notebook):
-        return trouble(notebook) or "there is not one check in it"
+    """Why an executed notebook cannot be accepted; in `checks`, claims must have checks."""
+    claims = any("{claim}" in cell.source for cell in notebook.cells)
+    if profile == "checks" and claims and not evidence(notebook):
+        return trouble(notebook) or "it states claims, and there is not one check in it"
     return trouble(notebook)
 
 

@@ -443,7 +443,10 @@ def test_judging() -> None:
     assert "wrote to stderr" in str(run.judge(notebook_of(err), "quick"))
     assert "raised SystemExit" in str(run.judge(notebook_of(error), "quick"))
     assert "was not executed" in str(run.judge(notebook_of(count=None), "quick"))
-    assert "not one check" in str(run.judge(notebook_of(out), "checks"))
+    assert run.judge(notebook_of(out), "checks") is None  # a page of tables
+    claims = notebook_of(out)
+    claims.cells.insert(0, nbformat.v4.new_markdown_cell("````{claim} a.b One is one\n````"))
+    assert "not one check" in str(run.judge(claims, "checks"))
     assert run.judge(notebook_of(record_output()), "checks") is None
 
 
