@@ -155,7 +155,8 @@ def evidence(notebook: Any) -> list[dict[str, Any]]:
 
 def judge(notebook: Any, profile: str) -> str | None:
     """Why an executed notebook cannot be accepted; in `checks`, claims must have checks."""
-    claims = any("{claim}" in cell.source for cell in notebook.cells)
+    texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    claims = any("{claim}" in text for text in texts)
     if profile == "checks" and claims and not evidence(notebook):
         return trouble(notebook) or "it states claims, and there is not one check in it"
     return trouble(notebook)
