@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from zotk.directions import Sphere, _generator, _integer
 
@@ -114,17 +114,18 @@ def images(
 ) -> tuple[Tensor, Tensor]:
     """The first ``per_class`` images of each class, grey, in the order of the data set.
 
-    ``name``: "digits" (scikit-learn's, see :func:`digits`), "mnist", "cifar10" or
-    "tiny-imagenet". The last three come through Hugging Face ``datasets``
+    ``name``: "digits" (scikit-learn's, see :func:`digits`), "patches" (32×32 of its two sample
+    photographs, 260 each in a fixed random order; class 0 the temple, 1 the flower), "mnist",
+    "cifar10" or "tiny-imagenet". The last three come through Hugging Face ``datasets``
     (``pip install 'zotk[data]'``), from the hub, or from the folder that the environment
     variable ZOTK_DATA names, with the hub's layout in a subfolder for each. ``split``: one of
     the hub's; None: "test" of mnist, "train" of the others.
 
     Returns x of shape (n, pixels), pixels in [0, 1] in ``dtype`` (torch's default), and y of shape
     (n,), int64: the position of each image's class in ``classes``. With ``size``, averages over
-    size × size areas of whole pixels; neighbours overlap unless ``size`` divides the side.
+    size × size equal areas; a pixel on a border counts in each by its share.
 
-    Raises ValueError for an unknown name, a split of "digits", a split that is not stored, classes
+    Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not stored, classes
     that do not exist, are named twice or have fewer images; TypeError for a dtype that is not a
     floating-point one; ImportError without ``datasets``, ConnectionError without the hub.
     """
@@ -135,16 +136,16 @@ def images(
     wanted = list(classes) if isinstance(classes, Iterable) else []
     if len(set(wanted)) < len(wanted) or not wanted:
         raise ValueError(f"classes is {classes!r}; distinct classes are needed")
-    if name == "digits":
+    if name in _BUNDLED:
         if split is not None:
-            raise ValueError(f"split is {split!r}; 'digits' has none")
-        pixels, all_labels = digits(dtype=dtype)
-        labels = all_labels.tolist()
+            raise ValueError(f"split is {split!r}; {name!r} has none")
+        pixels, labels = _BUNDLED[name](dtype)
     elif name in _HUB:
         stored = _stored(name, split)
         labels = list(stored["label"])
     else:
-        raise ValueError(f"name is {name!r}; 'digits', {', '.join(map(repr, _HUB))} are known")
+        known = ", ".join(map(repr, [*_BUNDLED, *_HUB]))
+        raise ValueError(f"name is {name!r}; {known} are known")
     rows = []
     for one in wanted:
         hits = [row for row, label in enumerate(labels) if label == one]
@@ -152,15 +153,38 @@ def images(
             raise ValueError(f"class {one!r} of {name} has {len(hits)} images; {per_class} needed")
         rows += hits[:per_class]
     rows.sort()
-    if name == "digits":
-        x = pixels[rows].view(-1, 8, 8)
+    if name in _BUNDLED:
+        x = pixels[rows]
     else:
         column = "img" if "img" in stored.features else "image"
         grey = [np.asarray(image.convert("L")) for image in stored.select(rows)[column]]
         x = torch.from_numpy(np.stack(grey)).to(dtype) / 255
     if size is not None:
-        x = nn.functional.interpolate(x[:, None], (size, size), mode="area")[:, 0]
+        side = x.shape[-1]
+        shares = torch.eye(side, dtype=dtype).repeat_interleave(size, 0).view(size, side, side).mean(1)
+        x = shares @ x @ shares.T
     return x.flatten(1), torch.tensor([wanted.index(labels[row]) for row in rows])
+
+
+def _digits(dtype: torch.dtype) -> tuple[Tensor, list[int]]:
+    x, y = digits(dtype=dtype)
+    return x.view(-1, 8, 8), y.tolist()
+
+
+def _patches(dtype: torch.dtype) -> tuple[Tensor, list[int]]:
+    from sklearn.datasets import load_sample_images
+
+    grey = torch.tensor([0.299, 0.587, 0.114], dtype=dtype)  # the luma of ITU-R BT.601
+    parts = []
+    for photograph in load_sample_images().images:
+        whole = torch.from_numpy(photograph.copy()).to(dtype) @ grey / 255
+        tiles = whole.unfold(0, 32, 32).unfold(1, 32, 32).reshape(-1, 32, 32)
+        order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(0))
+        parts.append(tiles[order])
+    return torch.cat(parts), [k for k, part in enumerate(parts) for _ in part]
+
+
+_BUNDLED = {"digits": _digits, "patches": _patches}
 
 
 def _floating(dtype: torch.dtype | None) -> torch.dtype:
