@@ -1,6 +1,8 @@
-"""Evidence from a GPU: run all chapters at paper scale there and keep what their checks recorded.
+"""Evidence from elsewhere: run chapters at paper scale there and keep what their checks recorded.
 
-    python -m ci.gpu [--seed N]
+    python -m ci.gpu [--seed N] [--device cuda|cpu] [--only NAME …]
+
+A GPU, unless told; on the CPU it is for chapters whose full profile needs data that a build lacks.
 
 A run leaves `ci/evidence/DEVICE.json`, to be committed. The site shows such files beside its own
 evidence; they lift no claim's status. A chapter's part of a file is *stale* once the chapter or
@@ -9,6 +11,7 @@ zotk has changed, which a digest of their contents tells.
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -126,16 +129,22 @@ def _shaped(data: Any, fields: Mapping[str, Any], where: str) -> None:
 def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="python -m ci.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    seed = parser.parse_args(argv).seed
-    if not torch.cuda.is_available():
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these chapters, not all")
+    args = parser.parse_args(argv)
+    seed, device = args.seed, args.device
+    if device == "cuda" and not torch.cuda.is_available():
         print(f"error: torch {torch.__version__} sees no CUDA device", file=sys.stderr)
         return 2
-    status = run.main(["--profile", "full", "--seed", str(seed), "--device", "cuda"], root)
+    only = ["--only", *args.only] if args.only else []
+    status = run.main(["--profile", "full", "--seed", str(seed), "--device", device, *only], root)
     if status:
         return status
     try:
-        chapters = plan(root, "full", seed, device="cuda")
-        content = distil(root, chapters, torch.cuda.get_device_name(), seed)
+        chapters = plan(root, "full", seed, device=device)
+        chapters = [one for one in chapters if not args.only or one.name in args.only]
+        name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {os.cpu_count()} cores"
+        content = distil(root, chapters, name, seed)
     except ChapterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -125,9 +125,10 @@ def images(
     (n,), int64: the position of each image's class in ``classes``. With ``size``, averages over
     size × size equal areas; a pixel on a border counts in each by its share.
 
-    Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not stored, classes
-    that do not exist, are named twice or have fewer images; TypeError for a dtype that is not a
-    floating-point one; ImportError without ``datasets``, ConnectionError without the hub.
+    Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not
+    stored, classes that do not exist, are named twice or have fewer images; TypeError for a dtype
+    that is not a floating-point one; ImportError without ``datasets``, ConnectionError without
+    the hub.
     """
     _integer("per_class", per_class, 1)
     dtype = _floating(dtype)
@@ -161,7 +162,8 @@ def images(
         x = torch.from_numpy(np.stack(grey)).to(dtype) / 255
     if size is not None:
         side = x.shape[-1]
-        shares = torch.eye(side, dtype=dtype).repeat_interleave(size, 0).view(size, side, side).mean(1)
+        fine = torch.eye(side, dtype=dtype).repeat_interleave(size, 0)  # pixels in `size` parts
+        shares = fine.view(size, side, side).mean(1)
         x = shares @ x @ shares.T
     return x.flatten(1), torch.tensor([wanted.index(labels[row]) for row in rows])
 
