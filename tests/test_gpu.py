@@ -213,3 +213,14 @@ def test_a_failed_run_leaves_no_file(
     assert gpu.main([], book) == 1
     assert asked == [(["--profile", "full", "--seed", "0", "--device", "cuda"], book)]
     assert not list((book / "ci/evidence").glob("*.json"))
+
+
+def test_a_processor_with_data_leaves_evidence_of_one_chapter(
+    monkeypatch: pytest.MonkeyPatch, book: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = []
+    monkeypatch.setattr(run, "main", lambda *arguments: asked.append(arguments) or 1)
+    assert gpu.main(["--device", "cpu", "--only", "one"], book) == 1
+    wanted = ["--profile", "full", "--seed", "0", "--device", "cpu", "--only", "one"]
+    assert asked == [(wanted, book)]

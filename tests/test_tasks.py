@@ -83,10 +83,30 @@ def test_areas_are_averaged():
     small, _ = zotk.images("digits", (3,), per_class=2, size=4, dtype=torch.float64)
     by_hand = x.view(2, 4, 2, 4, 2).mean((2, 4)).reshape(2, 16)
     assert torch.allclose(small, by_hand)
+
+
+def test_areas_are_equal_also_when_the_size_does_not_divide_the_side():
+    x, _ = zotk.images("digits", (3,), per_class=2, dtype=torch.float64)
     small, _ = zotk.images("digits", (3,), per_class=2, size=3, dtype=torch.float64)
-    areas = [slice(0, 3), slice(2, 6), slice(5, 8)]
-    by_hand = [x.view(2, 8, 8)[:, a, b].mean((1, 2)) for a in areas for b in areas]
-    assert torch.allclose(small, torch.stack(by_hand, 1))
+    # bilinear interpolation of the summed-area table is the integral up to any point
+    total = torch.nn.functional.pad(x.view(2, 8, 8).cumsum(1).cumsum(2), (1, 0, 1, 0))
+    whole = torch.nn.functional.interpolate(
+        total[:, None], (4, 4), mode="bilinear", align_corners=True
+    )[:, 0]
+    areas = whole.diff(dim=1).diff(dim=2) / (8 / 3) ** 2
+    assert torch.allclose(small, areas.flatten(1))
+
+
+def test_patches_are_parts_of_the_two_photographs():
+    from sklearn.datasets import load_sample_images
+
+    x, y = zotk.images("patches", (1, 0), per_class=260, dtype=torch.float64)
+    assert x.shape == (520, 1024) and torch.bincount(y).tolist() == [260, 260]
+    for label, photograph in ((1, 0), (0, 1)):
+        grey = load_sample_images().images[photograph][:416, :640] @ np.array([0.299, 0.587, 0.114])
+        assert torch.isclose(x[y == label].mean(), torch.tensor(grey.mean() / 255))
+    again, _ = zotk.images("patches", (1, 0), per_class=260, dtype=torch.float64)
+    assert torch.equal(x, again)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +126,7 @@ def test_images_that_are_not_there_are_refused(arguments, named):
         zotk.images(name, classes, per_class=per_class)
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist"])
+@pytest.mark.parametrize("name", ["digits", "patches", "mnist"])
 def test_pixels_are_floating_point_numbers(name):
     with pytest.raises(TypeError, match=r"dtype is torch\.int64"):
         zotk.images(name, (0, 1), per_class=5, dtype=torch.int64)
