@@ -14,7 +14,7 @@ import zotk
 
 F = nn.functional
 ARITIES = (1, 2, 3, "chain")
-WORDS = "Linear, Flatten, Residual, Sequential and elementwise"
+WORDS = "Linear, Conv2d, pooling, Flatten, Residual, Sequential and elementwise"
 
 
 @pytest.fixture(autouse=True)
@@ -293,13 +293,22 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no units": ({"net": nn.Sequential()}, ValueError, "at least one unit"),
     "softmax": ({"net": nn.Sequential(nn.Flatten(), nn.Softmax(1))}, TypeError, "a Softmax"),
     "layer norm": ({"net": nn.Sequential(nn.LayerNorm(4))}, TypeError, WORDS),
-    "convolution": ({"net": nn.Sequential(nn.Conv2d(1, 1, 3))}, TypeError, "'0' is a Conv2d"),
+    "convolution": (
+        {"net": nn.Sequential(nn.ConvTranspose2d(1, 1, 3))},
+        TypeError,
+        "'0' is a ConvTranspose2d",
+    ),
+    "circular": (
+        {"net": nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"))},
+        ValueError,
+        "pads by 'circular'",
+    ),
     "inside": (
         {"net": nn.Sequential(zotk.Residual(nn.Sequential(nn.BatchNorm1d(3))))},
         TypeError,
         "'0.inner.0' is a BatchNorm1d",
     ),
-    "flatten": ({"net": nn.Sequential(nn.Flatten(0))}, ValueError, "flattens from 0"),
+    "flatten": ({"net": nn.Sequential(nn.Flatten(0))}, ValueError, "flattens axes (0, -1)"),
     "loss": ({"loss": lambda h, y: h}, TypeError, "one real number"),
     "nan": ({"loss": lambda h, y: float("nan")}, ValueError, "nan"),
 }

@@ -1,6 +1,7 @@
 """Zeroth-order optimisation in function space: estimators, kernels, hierarchy, evidence."""
 
 from zotk.checks import Check, CheckFailed, Underpowered
+from zotk.coloring import Coloring, coloring, compress, decompress
 from zotk.counting import count_queries
 from zotk.data import digits, images, linear_task, sphere
 from zotk.directions import (
@@ -19,12 +20,13 @@ from zotk.figures import COLOURS, frame_player, use_style
 from zotk.hzo import HZOCost, HZOEstimate, hzo_backward, hzo_cost, hzo_gradients
 from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_entk, zo_kernel
 from zotk.mat import official_arrays
-from zotk.models import Residual, functional, mlp, tower
+from zotk.models import Residual, cnn, functional, mlp, tower
 
 __all__ = [
     "COLOURS",
     "Check",
     "CheckFailed",
+    "Coloring",
     "Coordinate",
     "Curve",
     "Estimate",
@@ -42,7 +44,11 @@ __all__ = [
     "StudentT",
     "Underpowered",
     "backward",
+    "cnn",
+    "coloring",
+    "compress",
     "count_queries",
+    "decompress",
     "digits",
     "frame_player",
     "functional",

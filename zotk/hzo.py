@@ -9,19 +9,23 @@ earlier one is read off forward passes through the segment F = u_b ∘ … ∘ u
 
 and with all δ_l at hand each unit's parameters follow from its own input and target. Which δ_b is
 used for which δ_m is a binary tree over the units: halves (hierarchical), the next unit only
-(chain), the top only (direct).
+(chain), the top only (direct). Where outputs see parts of h_m only, as in convolutions, several
+coordinates move at once and the sum over outputs splits: see :mod:`zotk.coloring`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from zotk.coloring import GRID, coloring, compress, decompress, separate
 from zotk.directions import Law, _generator, _integer, _positive
 from zotk.estimators import _number, _resolvable
 from zotk.models import Residual
-from zotk.structure import ELEMENTWISE
+from zotk.structure import ELEMENTWISE, positions
 
 __all__ = ["HZOCost", "HZOEstimate", "hzo_backward", "hzo_cost", "hzo_gradients"]
 
@@ -98,6 +102,7 @@ def hzo_gradients(
     arity: int | str = 2,
     directions: Law | None = None,
     queries: int | None = None,
+    coloring: bool = True,
     generator: torch.Generator | None = None,
     max_rows: int = 4096,
 ) -> list[Tensor]:
@@ -105,7 +110,7 @@ def hzo_gradients(
 
     Arguments and errors as for :func:`hzo_backward`.
     """
-    probe = _Probe(eps, directions, queries, generator, max_rows)
+    probe = _Probe(eps, directions, queries, coloring, generator, max_rows)
     with torch.inference_mode():
         targets = _targets(probe, _units(net), x, y, loss, arity).targets
     return [t.clone() for t in targets[1:]]  # of no inference mode, if called outside one
@@ -121,19 +126,24 @@ def hzo_backward(
     arity: int | str = 2,
     directions: Law | None = None,
     queries: int | None = None,
+    coloring: bool = True,
     generator: torch.Generator | None = None,
     max_rows: int = 4096,
 ) -> HZOEstimate:
     """The counterpart of ``loss(net(x), y).backward()``: accumulates into ``.grad``, forward only.
 
-    ``net``: an ``nn.Sequential`` whose entries are the units: Linear, elementwise activations,
-    Flatten, :class:`zotk.Residual`, ``nn.Sequential`` of these. ``x``: (n, …), rows independent;
-    ``loss(net(x), y)``: one number, called with outputs in float64 and never differentiated, nor
-    is anything else. The error is of order ε² for smooth units, 0 for affine ones, up to rounding.
+    ``net``: an ``nn.Sequential`` whose entries are the units: Linear, Conv2d, AvgPool2d, MaxPool2d,
+    AdaptiveAvgPool2d, elementwise activations, Flatten, :class:`zotk.Residual`, ``nn.Sequential``
+    of these. ``x``: (n, …), rows independent; ``loss(net(x), y)``: one number, called with outputs
+    in float64 and never differentiated, nor is anything else. The error is of order ε² for smooth
+    units, 0 for affine ones, up to rounding.
 
     ``directions=None`` perturbs each coordinate of a boundary; a standard law with ``queries`` = P
     draws P directions for each row and boundary from ``generator`` (None: seeded 0). ``arity`` as
-    in :func:`hzo_cost`. At most ``max_rows`` perturbed rows are held at a time (2 at least).
+    in :func:`hzo_cost`. ``coloring``: in states of two axes or more beside the rows, coordinates
+    that no output of the segment sees together move at once, and each is read off the outputs that
+    see it; needs the outputs one by one where False needs their inner product with the target.
+    At most ``max_rows`` perturbed rows are held at a time (2 at least).
 
     ``.grad`` of every parameter that needs one is written at the end; an error leaves all as they
     were. At a kink a difference sees both sides: 0.5 for ReLU at 0, where autograd says 0.
@@ -147,7 +157,7 @@ def hzo_backward(
     TypeError
         A unit that is not in the list, named; arguments of another kind.
     """
-    probe = _Probe(eps, directions, queries, generator, max_rows)
+    probe = _Probe(eps, directions, queries, coloring, generator, max_rows)
     with torch.inference_mode():
         units = _units(net)
         read = _targets(probe, units, x, y, loss, arity)
@@ -193,9 +203,7 @@ def _targets(
         raise TypeError(f"x is {x!r}; a floating-point tensor is needed")
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}; (n, …) with rows is needed")
-    states = [x]
-    for unit in units:
-        states.append(unit(states[-1]))
+    states = _states(units, x)
     value, top = _top(states[-1], y, loss, probe.eps)
     targets = [x.new_empty(0)] * depth + [top]
     rounds, queries = {depth: 0}, 0
@@ -204,11 +212,20 @@ def _targets(
         _resolvable([h], [torch.ones_like(h)], probe.eps)
         targets[m] = probe.pull(units[m:b], h, targets[b])
         rounds[m] = rounds[b] + 1
-        queries += 2 * len(h) * probe.directions_of(h)
+        queries += 2 * len(h) * probe.scalars(h)
     for m, delta in enumerate(targets[1:], 1):
         if not delta.isfinite().all():
             raise ValueError(f"the target after unit {m - 1} is not finite at eps = {probe.eps}")
     return _Read(states, targets, value, 1 + 2 * top.numel(), queries, max(rounds.values()))
+
+
+def _states(units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
+    """h, u_1(h), u_2(u_1(h)), …, each kept from units that work in place."""
+    states = [h]
+    for unit in units:
+        inplace = any(getattr(part, "inplace", False) for part in unit.modules())
+        states.append(unit(states[-1].clone() if inplace else states[-1]))
+    return states
 
 
 def _top(h: Tensor, y: Tensor, loss: Loss, eps: float) -> tuple[float, Tensor]:
@@ -237,6 +254,7 @@ class _Probe:
         eps: float,
         directions: Law | None,
         queries: int | None,
+        coloring: bool,
         generator: torch.Generator | None,
         max_rows: int,
     ) -> None:
@@ -253,27 +271,37 @@ class _Probe:
             _integer("queries", queries, 1)
         self.eps = float(eps)
         self.rows = 0
-        self._law, self._queries, self._max_rows = directions, queries, max_rows
+        self._law, self._queries, self.max_rows = directions, queries, max_rows
+        self._colored = bool(coloring)
         self._generator = None if generator is None else _generator(generator)
 
-    def directions_of(self, h: Tensor) -> int:
-        """How many directions a row of h is perturbed along."""
+    def scalars(self, h: Tensor) -> int:
+        """How many slopes are read for a row of h."""
         return h[0].numel() if self._queries is None else self._queries
 
     def pull(self, units: Sequence[nn.Module], h: Tensor, delta: Tensor) -> Tensor:
         """The target at h, shaped as h, from the target ``delta`` at the end of ``units``."""
         if self._law is not None and not self._law.is_standard(h[0].numel()):
             raise ValueError(f"directions is {self._law}; a law with E[zz'] = I is needed")
-        n, count = len(h), self.directions_of(h)
-        rows = max(1, min(n, self._max_rows // (2 * count)))
-        step = max(1, self._max_rows // (2 * rows))
+        shape = h.shape[1:]
+        if self._law is None and self._colored and len(shape) > 1:
+            seen = coloring(units, shape)
+        else:
+            seen = separate(shape, delta[0].numel())
+        count = seen.count if self._queries is None else self._queries
+        rows = max(1, min(len(h), self.max_rows // (2 * count)))
+        step = max(1, self.max_rows // (2 * rows))
         parts = []
         for part, below in zip(h.split(rows), delta.split(rows), strict=True):
-            z = self._draw(part, count)
             total = torch.zeros_like(part)
+            z = None if self._law is None else self._draw(self._law, part, count)
             for k in range(0, count, step):
-                total += self._read(units, part, below, z[:, k : k + step])
-            parts.append(total if self._law is None else total / count)
+                if z is None:
+                    seeds = compress(seen, k, k + step, dtype=h.dtype, device=h.device)
+                else:
+                    seeds = z[:, k : k + step]
+                total += decompress(seen, self._products(units, part, below, seeds), seeds)
+            parts.append(total if z is None else total / count)
         return torch.cat(parts)
 
     def pair(self, unit: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
@@ -284,33 +312,27 @@ class _Probe:
 
     def run(self, units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
         """The states h, u_1(h), …, each counted but the first."""
-        states = [h]
-        for unit in units:
-            states.append(self._run([unit], states[-1]))
-        return states
+        self.rows += len(h) * len(units)
+        return _states(units, h)
 
-    def _read(self, units: Sequence[nn.Module], h: Tensor, delta: Tensor, z: Tensor) -> Tensor:
-        """Σ_p z_p ⟨δ, F(h + εz_p) - F(h - εz_p)⟩/2ε for z of shape (n, p, M), shaped as h."""
-        n, p = z.shape[:2]
-        move = self.eps * z.view(n, p, *h.shape[1:])
-        moved = torch.stack([h[:, None] + move, h[:, None] - move])
+    def _products(
+        self, units: Sequence[nn.Module], h: Tensor, delta: Tensor, seeds: Tensor
+    ) -> Tensor:
+        """δ ⊙ (F(h + εz) - F(h - εz))/2ε for each output: (n, p, outputs); z is (n or 1, p, …)."""
+        moves = self.eps * seeds
+        moved = torch.stack([h[:, None] + moves, h[:, None] - moves])
+        _, n, p = moved.shape[:3]
         plus, minus = self._run(units, moved.flatten(0, 2)).view(2, n, p, -1)
         # subtracted before the product: what the two have in common then costs no digits
-        slopes = torch.linalg.vecdot(plus - minus, delta.reshape(n, 1, -1)) / (2 * self.eps)
-        return torch.einsum("np,npm->nm", slopes, z).view_as(h)
+        return (plus - minus) * delta.reshape(n, 1, -1) / (2 * self.eps)
 
-    def _draw(self, h: Tensor, count: int) -> Tensor:
-        """Directions for each row, (n, count, M): coordinates are one matrix, seen n times."""
-        n, m = len(h), h[0].numel()
-        if self._law is None:
-            return torch.eye(m, dtype=h.dtype, device=h.device).expand(n, m, m)
+    def _draw(self, law: Law, h: Tensor, count: int) -> Tensor:
+        """Directions for each row, (n, count, *shape)."""
         if self._generator is None:
             self._generator = _generator(None, h.device)
-        z = [
-            self._law.sample(count, m, generator=self._generator, dtype=h.dtype, device=h.device)
-            for _ in range(n)
-        ]
-        return torch.stack(z)
+        kind: Any = {"generator": self._generator, "dtype": h.dtype, "device": h.device}
+        z = [law.sample(count, h[0].numel(), **kind) for _ in h]
+        return torch.stack(z).view(len(h), count, *h.shape[1:])
 
     def _run(self, units: Sequence[nn.Module], h: Tensor) -> Tensor:
         self.rows += len(h) * len(units)
@@ -323,13 +345,24 @@ def _leaf(
     probe: _Probe, unit: nn.Module, h: Tensor, delta: Tensor, grads: dict[Tensor, Tensor]
 ) -> None:
     """Add to ``grads`` what a unit's parameters get from its input h and the target after it."""
-    if isinstance(unit, nn.Linear):
-        above, below = delta.reshape(-1, unit.out_features), h.reshape(-1, unit.in_features)
-        _add(grads, unit.weight, above.T @ below)
+    if isinstance(unit, nn.Linear | nn.Conv2d):
+        # a point of a grid is held once for each output that sees it
+        seen = prod(unit.kernel_size) if isinstance(unit, nn.Conv2d) else 1
+        rows = max(1, probe.max_rows // seen)
+        for part, below in zip(h.split(rows), delta.split(rows), strict=True):
+            groups = positions(unit, part, below[None])
+            grad = torch.cat([torch.einsum("npk,nopm->mk", v, out) for v, out in groups])
+            _add(grads, unit.weight, grad.view_as(unit.weight))
         if unit.bias is not None:
-            _add(grads, unit.bias, above.sum(0))
+            _add(
+                grads,
+                unit.bias,
+                delta.movedim(1 if isinstance(unit, nn.Conv2d) else -1, 0).flatten(1).sum(1),
+            )
     elif isinstance(unit, Residual):
-        _leaf(probe, unit.inner, h, delta, grads)
+        for path in (unit.inner, unit.shortcut):
+            if path is not None:
+                _leaf(probe, path, h, delta, grads)
     elif isinstance(unit, nn.Sequential):
         parts = list(unit)
         needed = [k for k, part in enumerate(parts) if any(map(_trained, part.parameters()))]
@@ -367,14 +400,17 @@ def _units(net: nn.Sequential) -> list[nn.Module]:
     if len(net) == 0:
         raise ValueError("net has no entries; at least one unit is needed")
     for name, module in net.named_modules():
-        known = (*ELEMENTWISE, nn.Linear, nn.Flatten, nn.Sequential, Residual)
+        known = (*ELEMENTWISE, *GRID, nn.Linear, nn.Flatten, nn.Sequential, Residual)
         if type(module) not in known:
             raise TypeError(
-                f"unit {name!r} is a {type(module).__name__}; Linear, Flatten, Residual, "
-                "Sequential and elementwise activations can be treated"
+                f"unit {name!r} is a {type(module).__name__}; Linear, Conv2d, pooling, Flatten, "
+                "Residual, Sequential and elementwise activations can be treated"
             )
-        if isinstance(module, nn.Flatten) and module.start_dim != 1:
-            raise ValueError(f"unit {name!r} flattens from {module.start_dim}; 1 keeps the rows")
+        if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
+            dims = (module.start_dim, module.end_dim)
+            raise ValueError(f"unit {name!r} flattens axes {dims}; (1, -1) keeps the rows")
+        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+            raise ValueError(f"unit {name!r} pads by {module.padding_mode!r}; 'zeros' is needed")
     return list(net)
 
 

@@ -10,23 +10,28 @@ from torch.func import functional_call
 
 from zotk.directions import _generator, _integer, _positive
 
-__all__ = ["Functional", "Residual", "functional", "mlp", "tower"]
+__all__ = ["Functional", "Residual", "cnn", "functional", "mlp", "tower"]
 
 Model = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
 class Residual(nn.Module):
-    """``x + inner(x)`` for a module that keeps the shape of x."""
+    """``x + inner(x)``, or ``shortcut(x) + inner(x)`` where inner changes the shape of x."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
         self.inner = inner
+        self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
+        kept: Tensor = x if self.shortcut is None else self.shortcut(x)
         inner: Tensor = self.inner(x)
-        if inner.shape != x.shape:
-            raise ValueError(f"inner makes {tuple(inner.shape)} of {tuple(x.shape)}; equal needed")
-        return x + inner
+        if inner.shape != kept.shape:
+            path = "" if self.shortcut is None else f", shortcut {tuple(kept.shape)}"
+            raise ValueError(
+                f"inner makes {tuple(inner.shape)} of {tuple(x.shape)}{path}; equal needed"
+            )
+        return kept + inner
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,4 +106,67 @@ def tower(
         nn.init.orthogonal_(linear.weight, gain, generator=generator)
         unit = nn.Sequential(linear, activation())
         units.append(Residual(unit) if residual else unit)
+    return nn.Sequential(*units)
+
+
+def cnn(
+    channels: int,
+    widths: Sequence[int],
+    blocks: int,
+    outputs: int,
+    activation: Callable[[], nn.Module] = nn.Tanh,
+    *,
+    residual: bool = True,
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """A small convolutional network for images (n, channels, H, W), in units for HZO.
+
+    A stem, then ``blocks`` units for each of ``widths``, all ``activation(3×3 convolution)``, the
+    first unit of a new width with stride 2; at the end one unit of global average pooling and a
+    Linear layer. ``residual`` wraps the blocks in :class:`Residual`, with a 1×1 convolution as
+    shortcut where the width changes. Weights are N(0, 1/fan-in), those of the 3×3 convolutions
+    times ``gain``, biases 0, drawn from ``generator`` (None: seeded 0).
+    """
+    for name, value in (("channels", channels), ("blocks", blocks), ("outputs", outputs)):
+        _integer(name, value, 1)
+    for width in widths:
+        _integer("widths", width, 1)
+    if len(widths) == 0:
+        raise ValueError("widths is empty; one or more are needed")
+    _positive("gain", gain)
+    generator = _generator(generator)
+
+    def drawn(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Module:
+        with torch.no_grad():
+            fan_in = layer.weight[0].numel()
+            layer.weight.normal_(0, gain * fan_in**-0.5, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        return layer
+
+    def conv(before: int, after: int, stride: int) -> nn.Sequential:
+        layer = nn.utils.skip_init(nn.Conv2d, before, after, 3, stride, 1, dtype=dtype)
+        return nn.Sequential(drawn(layer, gain), activation())
+
+    units: list[nn.Module] = [conv(channels, widths[0], 1)]
+    before = widths[0]
+    for stage, width in enumerate(widths):
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            unit: nn.Module = conv(before, width, stride)
+            if residual:
+                project = None
+                if stride == 2 or before != width:
+                    project = drawn(
+                        nn.utils.skip_init(
+                            nn.Conv2d, before, width, 1, stride, bias=False, dtype=dtype
+                        )
+                    )
+                unit = Residual(unit, project)
+            units.append(unit)
+            before = width
+    head = drawn(nn.utils.skip_init(nn.Linear, before, outputs, dtype=dtype))
+    units.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head))
     return nn.Sequential(*units)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-__all__ = ["ELEMENTWISE", "Factor", "compact", "factors", "inner", "leaves"]
+__all__ = ["ELEMENTWISE", "POOLING", "Factor", "compact", "factors", "inner", "leaves", "positions"]
 
 Factor = tuple[Tensor, Tensor]
 Leaf = tuple[str, nn.Module]  # the prefix of its parameters' names, and the layer
@@ -24,7 +24,7 @@ ELEMENTWISE = (
     nn.Mish, nn.Softplus, nn.Softsign, nn.Softshrink, nn.Sigmoid, nn.LogSigmoid, nn.Tanh,
     nn.Tanhshrink, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
 )  # fmt: skip
-_POOLING = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
+POOLING = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ENTRIES = 2**20  # products of pairs of positions and outputs held at once
 
@@ -57,12 +57,12 @@ def _known(leaf: nn.Module, x: Tensor) -> bool:
     if "forward" in vars(leaf):
         return False
     if type(leaf) is nn.Conv2d:  # without an axis of examples it would take them for channels
-        return x.ndim == 4 and leaf.padding_mode == "zeros" and not isinstance(leaf.padding, str)
+        return x.ndim == 4 and leaf.padding_mode == "zeros"
     if type(leaf) is nn.Flatten:
         return (leaf.start_dim, leaf.end_dim) == (1, -1)
     if type(leaf) is nn.MaxPool2d and leaf.return_indices:
         return False
-    return x.ndim > 1 and type(leaf) in (nn.Linear, *ELEMENTWISE, *_POOLING)
+    return x.ndim > 1 and type(leaf) in (nn.Linear, *ELEMENTWISE, *POOLING)
 
 
 def factors(
@@ -95,7 +95,7 @@ def factors(
     while tape:
         leaf, own, v, pull = tape.pop()
         if own:
-            for patches, errors in _positions(leaf, v, delta):
+            for patches, errors in positions(leaf, v, delta):
                 seen = [patches] if "weight" in own else []
                 if "bias" in own:
                     seen.append(torch.ones_like(patches[..., :1]))
@@ -108,16 +108,18 @@ def factors(
             (delta,) = vmap(pull)(delta)
 
 
-def _positions(leaf: nn.Module, v: Tensor, delta: Tensor) -> Iterator[Factor]:
+def positions(leaf: nn.Module, v: Tensor, delta: Tensor) -> Iterator[Factor]:
     """What goes into a layer and the derivatives by what comes out (c, n, …), per position."""
     if isinstance(leaf, nn.Conv2d):
-        patches = nn.functional.unfold(
-            v,
-            leaf.kernel_size,
-            leaf.dilation,
-            leaf.padding,  # type: ignore[arg-type]  # no string: see _known
-            leaf.stride,
-        )
+        around = leaf.padding
+        if around == "same":  # the odd one goes behind, as in torch
+            spans = zip(leaf.dilation, leaf.kernel_size, strict=True)
+            (top, low), (left, right) = (
+                (d * (k - 1) // 2, (d * (k - 1) + 1) // 2) for d, k in spans
+            )
+            v, around = nn.functional.pad(v, (left, right, top, low)), "valid"
+        around = (0, 0) if isinstance(around, str) else around
+        patches = nn.functional.unfold(v, leaf.kernel_size, leaf.dilation, around, leaf.stride)
         for into, out in zip(
             patches.chunk(leaf.groups, 1), delta.flatten(3).chunk(leaf.groups, 2), strict=True
         ):

@@ -1,0 +1,221 @@
+"""Which coordinates may be moved together: Jacobian colouring for layers on a grid.
+
+After Curtis, Powell and Reid (1974): if no output depends on two inputs of one colour, one forward
+pass that moves them all reads a slope for each. Convolutions and pooling treat height, width and
+channels one by one, so the outputs that an input reaches are a product of sets, one for each axis.
+A *pattern* of an axis is a Boolean matrix (outputs, inputs): may this output depend on that input?
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zotk.directions import _integer
+from zotk.models import Residual
+from zotk.structure import ELEMENTWISE, POOLING
+
+__all__ = ["Coloring", "coloring", "compress", "decompress"]
+
+F = nn.functional
+GRID = (nn.Conv2d, *POOLING)
+_WINDOW = ("kernel_size", "stride", "padding", "dilation")
+
+
+@dataclass(frozen=True, eq=False)
+class Coloring:
+    """Colours of the coordinates of a state, axis by axis; a coordinate's colour is the tuple.
+
+    ``patterns``: for each axis (outputs, inputs), Boolean; ``colors``: for each axis (inputs,),
+    integers from 0. Outputs are seen with as many axes as the state has.
+    """
+
+    patterns: tuple[Tensor, ...]
+    colors: tuple[Tensor, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the state that is coloured."""
+        return tuple(len(colors) for colors in self.colors)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of colours of each axis."""
+        return tuple(int(colors.max()) + 1 for colors in self.colors)
+
+    @property
+    def count(self) -> int:
+        """The number of colours: perturbed states that read one target."""
+        return prod(self.counts)
+
+
+def coloring(units: nn.Module | Sequence[nn.Module], shape: Sequence[int]) -> Coloring:
+    """Colours for a state of the given shape (without rows) in front of ``units``.
+
+    ``units``: Conv2d (zero padding), AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Linear, Flatten,
+    elementwise activations, :class:`zotk.Residual`, ``nn.Sequential`` of these. Each axis takes
+    colours first fit, which is optimal where windows have no holes: C · min(w, H) · min(w, W) for
+    convolutions that see w by w points.
+
+    Raises
+    ------
+    TypeError
+        A module that is not in the list, named; a size that is no integer.
+    ValueError
+        A size < 1; a shape that the units do not take; another padding mode than zeros.
+    """
+    for size in shape:
+        _integer("shape", size, 1)
+    seen = _See([torch.eye(size, dtype=torch.bool) for size in shape])
+    for unit in [units] if isinstance(units, nn.Module) else units:
+        seen = seen.through(unit)
+    return Coloring(tuple(seen.patterns), tuple(map(_first_fit, seen.patterns)))
+
+
+def separate(shape: Sequence[int], outputs: int) -> Coloring:
+    """A colour for each coordinate: any of ``outputs`` may depend on any of them."""
+    sizes = [outputs] + [1] * (len(shape) - 1)
+    yes = torch.ones(1, 1, dtype=torch.bool)
+    return Coloring(
+        tuple(yes.expand(m, n) for m, n in zip(sizes, shape, strict=True)),
+        tuple(torch.arange(n) for n in shape),
+    )
+
+
+def compress(
+    coloring: Coloring,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """The seeds of colours ``start`` to ``stop``: (p, *shape), 1 at the coordinates of a colour.
+
+    What comes out along a seed, J·seed, is one column of the compressed Jacobian.
+    """
+    chosen = torch.arange(coloring.count)[start:stop]
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    seeds = torch.ones(len(chosen), *[1] * len(coloring.colors), dtype=dtype, device=device)
+    for axis, (colors, own) in enumerate(
+        zip(coloring.colors, torch.unravel_index(chosen, coloring.counts), strict=True), 1
+    ):
+        line = [1] * seeds.ndim
+        line[0], line[axis] = len(chosen), len(colors)
+        seeds = seeds * (colors == own[:, None]).view(line).to(seeds)
+    return seeds
+
+
+def decompress(coloring: Coloring, products: Tensor, seeds: Tensor) -> Tensor:
+    """J'δ, shaped (n, *shape), or the part of it that the seeds read.
+
+    ``products``: (n, p, …), δ times J·seed for each output: readouts are sums over the outputs
+    that see a coordinate, one sum for each. ``seeds``: (p, *shape) or (n, p, *shape). With
+    patterns that are full the sum is one number for each seed.
+    """
+    sizes = [len(pattern) for pattern in coloring.patterns]
+    boxes = products.reshape(*products.shape[:2], *sizes)
+    for axis, pattern in enumerate(coloring.patterns, 2):
+        if pattern.all():
+            boxes = boxes.sum(axis, keepdim=True)
+        else:
+            boxes = (boxes.movedim(axis, -1) @ pattern.to(boxes)).movedim(-1, axis)
+    return (seeds * boxes).sum(1)
+
+
+@dataclass(frozen=True)
+class _See:
+    """What the outputs of some layers may see of the state before them, axis by axis."""
+
+    patterns: list[Tensor]
+    flat: bool = False  # whether the outputs have lost their axes
+
+    def through(self, unit: nn.Module) -> "_See":
+        if type(unit) is nn.Sequential:
+            seen = self
+            for part in unit:
+                seen = seen.through(part)
+            return seen
+        if type(unit) is Residual:
+            paths = [self.through(unit.inner)]
+            paths.append(self if unit.shortcut is None else self.through(unit.shortcut))
+            if len({(p.flat, *(len(each) for each in p.patterns)) for p in paths}) > 1:
+                raise ValueError("the two paths of a Residual differ in shape; equal needed")
+            both = zip(*(p.patterns for p in paths), strict=True)
+            return _See([one | other for one, other in both], paths[0].flat)
+        if type(unit) is nn.Flatten:
+            return _See(self.patterns, len(self.patterns) > 1)
+        if type(unit) is nn.Linear:
+            return self._linear(unit)
+        if type(unit) in GRID:
+            if self.flat or len(self.patterns) != 3:
+                raise ValueError(f"{unit} takes states of shape (C, H, W)")
+            layer = [_channels(unit, len(self.patterns[0]))]
+            layer += [_line(unit, axis, len(self.patterns[axis + 1])) for axis in (0, 1)]
+            after = zip(layer, self.patterns, strict=True)
+            return _See([(a.float() @ b.float()) > 0 for a, b in after])
+        if type(unit) in ELEMENTWISE:
+            return self
+        raise TypeError(f"units has a {type(unit).__name__}, whose pattern is not known")
+
+    def _linear(self, unit: nn.Linear) -> "_See":
+        """Flat states are seen whole by every output, others along their last axis."""
+        mixed = range(len(self.patterns)) if self.flat else [len(self.patterns) - 1]
+        patterns = list(self.patterns)
+        for axis in mixed:
+            rows = unit.out_features if axis == mixed[-1] else 1
+            patterns[axis] = patterns[axis].any(0).expand(rows, -1)
+        return _See(patterns, self.flat)
+
+
+def _channels(unit: nn.Module, channels: int) -> Tensor:
+    if not isinstance(unit, nn.Conv2d):
+        return torch.eye(channels, dtype=torch.bool)
+    if channels != unit.in_channels:
+        raise ValueError(f"{unit} gets {channels} channels; {unit.in_channels} needed")
+    if unit.padding_mode != "zeros":
+        raise ValueError(f"{unit} pads by {unit.padding_mode!r}; 'zeros' is needed")
+    one = torch.ones(unit.out_channels // unit.groups, channels // unit.groups)
+    return torch.block_diag(*[one] * unit.groups) > 0
+
+
+def _line(unit: nn.Module, axis: int, size: int) -> Tensor:
+    """The pattern along height (axis 0) or width of a grid layer: what a point lights up."""
+
+    def own(name: str) -> Any:
+        value = getattr(unit, name)
+        if isinstance(value, str):
+            return value  # "same" or "valid"
+        first = value[axis] if isinstance(value, Sequence) else value
+        return (first, 0 if name == "padding" else 1)
+
+    points = torch.eye(size).view(size, 1, size, 1)
+    match unit:
+        case nn.Conv2d():
+            (size, _), stride, padding, dilation = map(own, _WINDOW)
+            ones = torch.ones(1, 1, size, 1)
+            out = F.conv2d(points, ones, None, stride, padding, dilation)
+        case nn.MaxPool2d():
+            kernel, stride, padding, dilation = map(own, _WINDOW)
+            out = F.max_pool2d(points, kernel, stride, padding, dilation, unit.ceil_mode)
+        case nn.AvgPool2d():
+            kernel, stride, padding = map(own, _WINDOW[:3])
+            out = F.avg_pool2d(points, kernel, stride, padding, unit.ceil_mode)
+        case _:
+            out = F.adaptive_avg_pool2d(points, (own("output_size")[0] or size, 1))
+    return out[:, 0, :, 0].T > 0
+
+
+def _first_fit(pattern: Tensor) -> Tensor:
+    """Each input in turn gets the least colour that no output sees already."""
+    if pattern.all():
+        return torch.arange(pattern.shape[1])
+    clash = (pattern.float().T @ pattern.float()) > 0
+    colors: list[int] = []
+    for row in clash.tolist():
+        taken = {color for color, hit in zip(colors, row, strict=False) if hit}
+        colors.append(next(color for color in range(len(row)) if color not in taken))
+    return torch.tensor(colors)
