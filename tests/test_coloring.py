@@ -162,8 +162,8 @@ def test_rows_are_counted_and_bounded() -> None:
         for hook in hooks:
             hook.remove()
         assert sum(held) == made.base_rows + made.perturbed_rows
-        # colours before each unit: 3×3 windows, and the head sees all
-        colours = [3 * 9, 3 * 9, 3 * 9, 4 * 9, 4 * 16]
+        # colours before each unit: 3×3 windows, and pooling all of a channel
+        colours = [3 * 9, 3 * 9, 3 * 9, 4 * 9, 16, 4]
         assert made.perturbed_rows == 2 * len(x) * sum(colours)
         results.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
         sizes.append(max(held))
@@ -200,7 +200,7 @@ def test_random_directions_are_unbiased_on_a_grid() -> None:
 def test_cnn_is_drawn_as_it_says() -> None:
     net = small(gain=0.5, generator=torch.Generator().manual_seed(3))
     again = small(gain=0.5, generator=torch.Generator().manual_seed(3))
-    assert len(net) == 1 + 2 * 2 + 1
+    assert len(net) == 1 + 2 * 2 + 2
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
     wide = zotk.cnn(1, [64], 1, 3, residual=False, gain=2.0)
     assert isinstance(wide[1], nn.Sequential) and isinstance(wide[1][0], nn.Conv2d)

@@ -207,6 +207,20 @@ def test_stored_images(name, classes, pixels):
     if side % 8 == 0:
         blocks = x.view(100, 8, side // 8, 8, side // 8).mean((2, 4)).flatten(1)
         assert torch.allclose(small, blocks, atol=1e-6)
+    if name != "mnist":
+        colored, again = zotk.images(name, classes, per_class=50, color=True)
+        luma = torch.tensor([0.299, 0.587, 0.114])
+        assert colored.shape == (100, 3 * pixels) and torch.equal(again, y)
+        # both are whole numbers of 256 levels
+        assert torch.allclose(
+            torch.einsum("ncp,c->np", colored.view(100, 3, pixels), luma), x, atol=1.01 / 255
+        )
+
+
+def test_grey_data_sets_have_no_colours():
+    for name in ("digits", "patches", "mnist"):
+        with pytest.raises(ValueError, match="is grey"):
+            zotk.images(name, (0, 1), per_class=5, color=True)
 
 
 # ---- data.mat ----

@@ -96,6 +96,7 @@ def linear_task(
     return x, y, theta
 
 
+_COLORED = ("cifar10", "tiny-imagenet")
 _HUB = {  # address on the hub, split unless told
     "mnist": ("ylecun/mnist", "test"),
     "cifar10": ("uoft-cs/cifar10", "train"),
@@ -110,9 +111,10 @@ def images(
     per_class: int,
     split: str | None = None,
     size: int | None = None,
+    color: bool = False,
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The first ``per_class`` images of each class, grey, in the order of the data set.
+    """The first ``per_class`` images of each class, grey unless told, in the data set's order.
 
     ``name``: "digits" (scikit-learn's, see :func:`digits`), "patches" (32×32 of its two sample
     photographs, 260 each in a fixed random order; class 0 the temple, 1 the flower), "mnist",
@@ -123,10 +125,11 @@ def images(
 
     Returns x of shape (n, pixels), pixels in [0, 1] in ``dtype`` (torch's default), and y of shape
     (n,), int64: the position of each image's class in ``classes``. With ``size``, averages over
-    size × size equal areas; a pixel on a border counts in each by its share.
+    size × size equal areas; a pixel on a border counts in each by its share. With ``color``, red,
+    then green, then blue: (n, 3 · pixels), of the last two data sets.
 
     Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not
-    stored, classes that do not exist, are named twice or have fewer images; TypeError for a dtype
+    stored, colours of a data set that is grey here, classes that do not exist, are named twice or have fewer images; TypeError for a dtype
     that is not a floating-point one; ImportError without ``datasets``, ConnectionError without
     the hub.
     """
@@ -137,6 +140,8 @@ def images(
     wanted = list(classes) if isinstance(classes, Iterable) else []
     if len(set(wanted)) < len(wanted) or not wanted:
         raise ValueError(f"classes is {classes!r}; distinct classes are needed")
+    if color and name not in _COLORED:
+        raise ValueError(f"color is True; {name!r} is grey, {', '.join(_COLORED)} are not")
     if name in _BUNDLED:
         if split is not None:
             raise ValueError(f"split is {split!r}; {name!r} has none")
@@ -158,8 +163,10 @@ def images(
         x = pixels[rows]
     else:
         column = "img" if "img" in stored.features else "image"
-        grey = [np.asarray(image.convert("L")) for image in stored.select(rows)[column]]
-        x = torch.from_numpy(np.stack(grey)).to(dtype) / 255
+        mode = "RGB" if color else "L"
+        pixels = [np.asarray(image.convert(mode)) for image in stored.select(rows)[column]]
+        x = torch.from_numpy(np.stack(pixels)).to(dtype) / 255
+        x = x.movedim(3, 1) if color else x
     if size is not None:
         side = x.shape[-1]
         fine = torch.eye(side, dtype=dtype).repeat_interleave(size, 0)  # pixels in `size` parts

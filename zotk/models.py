@@ -124,8 +124,8 @@ def cnn(
     """A small convolutional network for images (n, channels, H, W), in units for HZO.
 
     A stem, then ``blocks`` units for each of ``widths``, all ``activation(3×3 convolution)``, the
-    first unit of a new width with stride 2; at the end one unit of global average pooling and a
-    Linear layer. ``residual`` wraps the blocks in :class:`Residual`, with a 1×1 convolution as
+    first unit of a new width with stride 2; at the end a unit of global average pooling and one
+    of a Linear layer. ``residual`` wraps the blocks in :class:`Residual`, with a 1×1 convolution as
     shortcut where the width changes. Weights are N(0, 1/fan-in), those of the 3×3 convolutions
     times ``gain``, biases 0, drawn from ``generator`` (None: seeded 0).
     """
@@ -168,5 +168,4 @@ def cnn(
             units.append(unit)
             before = width
     head = drawn(nn.utils.skip_init(nn.Linear, before, outputs, dtype=dtype))
-    units.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head))
-    return nn.Sequential(*units)
+    return nn.Sequential(*units, nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Flatten(), head))
