@@ -129,9 +129,9 @@ def images(
     then green, then blue: (n, 3 · pixels), of the last two data sets.
 
     Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not
-    stored, colours of a data set that is grey here, classes that do not exist, are named twice or have fewer images; TypeError for a dtype
-    that is not a floating-point one; ImportError without ``datasets``, ConnectionError without
-    the hub.
+    stored, colours of a data set that is grey here, classes that do not exist, are named twice or
+    have fewer images; TypeError for a dtype that is not a floating-point one; ImportError without
+    ``datasets``, ConnectionError without the hub.
     """
     _integer("per_class", per_class, 1)
     dtype = _floating(dtype)
@@ -164,8 +164,8 @@ def images(
     else:
         column = "img" if "img" in stored.features else "image"
         mode = "RGB" if color else "L"
-        pixels = [np.asarray(image.convert(mode)) for image in stored.select(rows)[column]]
-        x = torch.from_numpy(np.stack(pixels)).to(dtype) / 255
+        found = [np.asarray(image.convert(mode)) for image in stored.select(rows)[column]]
+        x = torch.from_numpy(np.stack(found)).to(dtype) / 255
         x = x.movedim(3, 1) if color else x
     if size is not None:
         side = x.shape[-1]
