@@ -233,6 +233,7 @@ class Job:
     started: float = field(default_factory=time.monotonic)
     done: int = -1  # cells completed; -1 until papermill has written once
     doing: str = ""  # source of the cell that runs
+    said: str = ""  # the last line it printed
     _stamp: int = 0
 
     @classmethod
@@ -275,7 +276,10 @@ class Job:
             states = [cell["metadata"]["papermill"]["status"] for cell in cells]
             self.done, self.total, self._stamp = states.count("completed"), len(states), stamp
             if "running" in states:
-                self.doing = "".join(cells[states.index("running")]["source"])
+                cell = cells[states.index("running")]
+                self.doing = "".join(cell["source"])
+                printed = "".join("".join(o["text"]) for o in cell["outputs"] if "text" in o)
+                self.said = printed.rstrip().rpartition("\n")[2]
 
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -370,7 +374,7 @@ def only_one(root: Path) -> Iterator[None]:
 def _status(jobs: Sequence[Job], done: int, total: int) -> str:
     parts = [
         f"{job.chapter.name} " + (f"{job.done}/{job.total}" if job.done >= 0 else "starting")
-        + f" {job.seconds:.0f} s"
+        + f" {job.seconds:.0f} s" + (f" ({job.said})" if job.said else "")
         for job in jobs
     ]  # fmt: skip
     return " · ".join([f"{done} of {total} done", *parts])
