@@ -48,7 +48,7 @@ class Coloring:
 
     @property
     def count(self) -> int:
-        """The number of colours: perturbed states that read one target."""
+        """The number of colours, for each of which a target takes one pair of passes."""
         return prod(self.counts)
 
 
@@ -93,7 +93,7 @@ def compress(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """The seeds of colours ``start`` to ``stop``: (p, *shape), 1 at the coordinates of a colour.
+    """The seeds of colours ``start`` to ``stop``, ``(p, *shape)``: 1 at the coordinates of one.
 
     What comes out along a seed, J·seed, is one column of the compressed Jacobian.
     """
@@ -110,10 +110,10 @@ def compress(
 
 
 def decompress(coloring: Coloring, products: Tensor, seeds: Tensor) -> Tensor:
-    """J'δ, shaped (n, *shape), or the part of it that the seeds read.
+    """J'δ, shaped ``(n, *shape)``, or the part of it that the seeds read.
 
     ``products``: (n, p, …), δ times J·seed for each output: readouts are sums over the outputs
-    that see a coordinate, one sum for each. ``seeds``: (p, *shape) or (n, p, *shape). With
+    that see a coordinate, one sum for each. ``seeds``: ``(p, *shape)`` or ``(n, p, *shape)``. With
     patterns that are full the sum is one number for each seed.
     """
     sizes = [len(pattern) for pattern in coloring.patterns]
