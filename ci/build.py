@@ -18,6 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import nbformat
+
 from ci import gpu
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.run import ANSI, TIED, environment, only_one, tail
@@ -43,7 +45,10 @@ class BuildError(Exception):
 
 
 def stage(root: Path, chapters: Sequence[Chapter]) -> Path:
-    """Copy the pages of `book/` and the executed chapters with their records to `build/source`."""
+    """Copy the pages of `book/` and the executed chapters with their records to `build/source`.
+
+    Kept figures fill the cells that could not draw theirs.
+    """
     stale = [chapter.name for chapter in chapters if chapter.fresh() is None]
     if stale:
         raise BuildError(f"no valid run of {', '.join(stale)}: `make book` executes what it lacks")
@@ -52,11 +57,13 @@ def stage(root: Path, chapters: Sequence[Chapter]) -> Path:
     skipped = shutil.ignore_patterns("_ext", "__pycache__", ".*")
     shutil.copytree(root / "book", source, ignore=skipped)
     (source / "chapters").mkdir(exist_ok=True)
-    for chapter in chapters:
-        for file in (chapter.notebook, chapter.record):
-            shutil.copyfile(file, source / "chapters" / file.name)
     try:
         rows = json.dumps(gpu.elsewhere(root))
+        for chapter in chapters:
+            notebook = nbformat.read(chapter.notebook, as_version=4)
+            filled = nbformat.writes(gpu.fill(root, chapter.name, notebook))
+            (source / "chapters" / chapter.notebook.name).write_text(filled, encoding="utf-8")
+            shutil.copyfile(chapter.record, source / "chapters" / chapter.record.name)
     except ValueError as error:
         raise BuildError(str(error)) from error
     (source / "elsewhere.json").write_text(rows, encoding="utf-8")

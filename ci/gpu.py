@@ -7,6 +7,9 @@ A GPU, unless told; on the CPU it is for chapters whose full profile needs data 
 A run leaves `ci/evidence/DEVICE.json`, to be committed. The site shows such files beside its own
 evidence; they lift no claim's status. A chapter's part of a file is *stale* once the chapter or
 zotk has changed, which a digest of their contents tells.
+
+Figures of cells tagged `kept` are in the file, too. Where a build cannot draw such a figure, for
+want of data, the site shows the kept one and says where it comes from.
 """
 
 import argparse
@@ -14,20 +17,28 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import nbformat
 import torch
 
 from ci import evidence, run
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 
 _FILE = {"device": str, "date": str, "seed": int, "versions": dict, "chapters": dict}
-_CHAPTER = {"content": str, "parameters": dict, "seconds": (int, float), "records": list}
+_CHAPTER = {
+    "content": str,
+    "parameters": dict,
+    "seconds": (int, float),
+    "records": list,
+    "figures": dict,
+}
+SVG = "image/svg+xml"
 
 
 def content_digest(root: Path, chapter: str) -> str:
@@ -56,6 +67,7 @@ def distil(root: Path, chapters: Sequence[Chapter], device: str, seed: int) -> d
             "parameters": dict(chapter.values),
             "seconds": found.seconds,
             "records": found.records,
+            "figures": dict(drawn(nbformat.read(chapter.notebook, as_version=4))),
         }
     versions = {name: version(name) for name in ("zotk", "torch", "numpy")}
     return {
@@ -74,6 +86,51 @@ def save(root: Path, content: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def drawn(notebook: Any) -> Iterator[tuple[str, str]]:
+    """The name and the SVG of each figure that a cell tagged `kept` drew."""
+    for figure, outputs in _kept(notebook):
+        for output in outputs:
+            if SVG in output.get("data", {}):
+                yield figure["name"], output["data"][SVG]
+
+
+def fill(root: Path, chapter: str, notebook: Any) -> Any:
+    """The executed notebook, with kept figures where its cells tagged `kept` drew none.
+
+    Their captions say on which device and day they were drawn. Raises ValueError as `elsewhere`.
+    """
+    known = dict(_figures(root, chapter))
+    have = dict(drawn(notebook))
+    for figure, outputs in _kept(notebook):
+        if figure["name"] in known and figure["name"] not in have:
+            svg, note = known[figure["name"]]
+            outputs.append(nbformat.v4.new_output("display_data", {SVG: svg}))
+            figure["caption"] = f"{figure['caption'].rstrip()} *{note}*"
+    return notebook
+
+
+def _kept(notebook: Any) -> Iterator[tuple[dict[str, str], list[Any]]]:
+    """Name with caption, and outputs, of the cells tagged `kept`."""
+    for cell in notebook.cells:
+        if "kept" in cell.metadata.get("tags", []):
+            figure = cell.metadata.get("mystnb", {}).get("figure", {})
+            if not {"name", "caption"} <= figure.keys():
+                raise ValueError("a cell tagged `kept` needs a figure with name and caption")
+            yield figure, cell.outputs
+
+
+def _figures(root: Path, chapter: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Name, SVG and origin of the figures kept of a chapter, the newest of a name last."""
+    files = [_read(path) for path in sorted((root / "ci/evidence").glob("*.json"))]
+    for content in sorted(files, key=lambda content: content["date"]):
+        part = content["chapters"].get(chapter, {"figures": {}})
+        for name, svg in part["figures"].items():
+            note = f"Drawn on {content['device']}, {content['date'].partition('T')[0]}"
+            if content_digest(root, chapter) != part["content"]:
+                note += "; the chapter or the library has changed since"
+            yield name, (svg, f"{note}.")
 
 
 def elsewhere(root: Path) -> list[dict[str, Any]]:
@@ -112,6 +169,7 @@ def _read(path: Path) -> dict[str, Any]:
     _shaped(content, _FILE, where)
     for name, part in content["chapters"].items():
         _shaped(part, _CHAPTER, f"{where}: {name}")
+        _shaped(part["figures"], dict.fromkeys(part["figures"], str), f"{where}: {name}: figures")
         for number, record in enumerate(part["records"], 1):
             for fault in evidence.faults(record):
                 raise ValueError(f"{where}: {name}: check {number} {fault}")

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import torch
 
@@ -41,6 +42,21 @@ import zotk
 
 check = zotk.Check("one.draws", seed=seed)
 check.count(draws, 1000, twins={"one more": 1001})
+```
+
+```{code-cell} ipython3
+---
+mystnb:
+  image: {alt: "A line."}
+  figure: {name: "fig:line", caption: "A line."}
+tags: [figure, kept]
+---
+import matplotlib.pyplot as plt
+
+zotk.use_style()
+if draws == 1000:
+    plt.plot([0, 1])
+    plt.show()
 ```
 """
 
@@ -108,6 +124,60 @@ def test_evidence_of_another_library_is_stale(book: Path, saved: Path) -> None:
     assert [row["current"] for row in gpu.elsewhere(book)] == [True]
 
 
+def staged(book: Path, executed: list[Chapter]) -> Any:
+    """The last cell of the chapter as it is staged for the site."""
+    return nbformat.read(stage(book, executed) / "chapters/one.ipynb", as_version=4).cells[-1]
+
+
+@pytest.fixture
+def poor(book: Path) -> Iterator[list[Chapter]]:
+    """The chapter run with too few draws for its figure, and without its check."""
+    source = book / "chapters/one.md"
+    source.write_text(CHAPTER.replace("check.count(", "0 and check.count("))
+    try:
+        assert run.main(["--profile", "quick"], book) == 0
+        yield plan(book, "quick")
+    finally:
+        source.write_text(CHAPTER)
+
+
+def test_a_kept_figure_stands_in_for_one_that_could_not_be_drawn(
+    book: Path, saved: Path, poor: list[Chapter]
+) -> None:
+    cell = staged(book, poor)
+    (output,) = cell.outputs
+    kept = json.loads(saved.read_text())["chapters"]["one"]["figures"]["fig:line"]
+    assert output.data[gpu.SVG] == kept and kept.lstrip().startswith("<?xml")
+    day = json.loads(saved.read_text())["date"].partition("T")[0]
+    note = f"A line. *Drawn on Some GPU (80 GB), {day}; the chapter or the library has changed"
+    assert cell.metadata.mystnb.figure.caption.startswith(note)
+
+
+def test_the_newest_of_two_kept_figures_is_shown(
+    book: Path, saved: Path, poor: list[Chapter]
+) -> None:
+    older = {**json.loads(saved.read_text()), "device": "Aged GPU", "date": "2020-01-02T03:04:05"}
+    path = gpu.save(book, older)
+    try:
+        assert "Some GPU" in staged(book, poor).metadata.mystnb.figure.caption
+        saved.unlink()
+        assert "Aged GPU, 2020-01-02;" in staged(book, poor).metadata.mystnb.figure.caption
+    finally:
+        path.unlink()
+    assert staged(book, poor).outputs == []
+
+
+def test_a_figure_that_was_drawn_is_left_alone(book: Path, saved: Path) -> None:
+    cell = staged(book, executed(book))
+    assert len(cell.outputs) == 1 and cell.metadata.mystnb.figure.caption == "A line."
+
+
+def test_a_kept_figure_without_a_name_is_refused(book: Path) -> None:
+    cell = nbformat.v4.new_code_cell(metadata={"tags": ["kept"]})
+    with pytest.raises(ValueError, match="name and caption"):
+        gpu.fill(book, "one", nbformat.v4.new_notebook(cells=[cell]))
+
+
 def test_without_a_valid_run_nothing_is_distilled(book: Path) -> None:
     with pytest.raises(ChapterError, match="no valid run of one"):
         gpu.distil(book, plan(book, "full", 5, device="cpu"), "GPU", 5)
@@ -155,6 +225,14 @@ def _chapter_is_a_list(content: dict[str, Any]) -> None:
     content["chapters"]["one"] = []
 
 
+def _figure_is_a_number(content: dict[str, Any]) -> None:
+    content["chapters"]["one"]["figures"]["fig:line"] = 5
+
+
+def _no_figures(content: dict[str, Any]) -> None:
+    del content["chapters"]["one"]["figures"]
+
+
 def _no_content(content: dict[str, Any]) -> None:
     del content["chapters"]["one"]["content"]
 
@@ -169,6 +247,8 @@ def _no_content(content: dict[str, Any]) -> None:
         (_no_content, "one is malformed: content is 'missing'"),
         (_records_are_none, "one is malformed: records is None"),
         (_record_is_a_number, "check 1 is malformed"),
+        (_no_figures, "one is malformed: figures is 'missing'"),
+        (_figure_is_a_number, "one: figures is malformed: fig:line is 5"),
         (_chapter_is_a_list, r"one is malformed: \[\]"),
     ],
 )
