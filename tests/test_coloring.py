@@ -66,6 +66,27 @@ SEGMENTS: dict[str, tuple[tuple[nn.Module, ...], tuple[int, ...], int]] = {
     "nested": ((Residual(nn.Sequential(conv(1, 1), Residual(conv(1, 1)))),), (1, 9, 9), 25),
     "flat": ((conv(2, 2), nn.Flatten(), nn.Linear(32, 3)), (2, 4, 4), 32),
     "flat only": ((nn.Flatten(), nn.Tanh()), (2, 4, 4), 1),
+    "flat residual": ((nn.Flatten(), Residual(nn.Linear(12, 12)), nn.Tanh()), (3, 2, 2), 12),
+    "flat projection": (
+        (
+            Residual(
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 5)),
+                nn.Sequential(nn.Flatten(), nn.Linear(18, 5)),
+            ),
+        ),
+        (2, 3, 3),
+        18,
+    ),
+    "pool beside linear": (
+        (
+            Residual(
+                nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+                nn.Sequential(nn.Flatten(), nn.Linear(18, 2)),
+            ),
+        ),
+        (2, 3, 3),
+        18,
+    ),
     "positions": ((nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)), (5, 4), 4),
     "pixels": ((nn.Linear(6, 6), conv(2, 2)), (2, 5, 6), 2 * 3 * 6),
 }
@@ -186,6 +207,44 @@ def test_activations_in_place_leave_the_states_alone() -> None:
     assert torch.equal(x, kept)
 
 
+def test_paths_of_a_shortcut_do_not_spoil_each_other() -> None:
+    opened = Residual(conv(2, 2), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(2, 2, 1)))
+    net = filled(nn.Conv2d(2, 2, 1), opened, nn.Flatten(), nn.Linear(32, 2))
+    x, y = draw(3, 2, 4, 4), draw(3, 2, seed=2)
+    true = torch.autograd.grad(F.mse_loss(net(x), y), list(net.parameters()))
+    zotk.hzo_backward(net, x, y, F.mse_loss, eps=1e-6)
+    for p, g in zip(net.parameters(), true, strict=True):
+        assert p.grad is not None and torch.allclose(p.grad, g, atol=1e-7)
+    assert Residual(nn.ReLU(inplace=True))(torch.tensor([[-1.0]])) == -1.0
+
+
+@pytest.mark.parametrize("kind", ["inputs", "weights", "permuted"])
+def test_memory_may_lie_in_any_order(kind: str) -> None:
+    net = filled(conv(2, 3), nn.Tanh(), conv(3, 2))
+    x, y = draw(3, 2, 6, 6), draw(3, 2, 6, 6, seed=2)
+    zotk.hzo_backward(net, x, y, F.mse_loss)
+    plain = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    net.zero_grad()
+    if kind == "inputs":
+        x = x.to(memory_format=torch.channels_last)
+    elif kind == "weights":
+        net = net.to(memory_format=torch.channels_last)
+    else:
+        x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    zotk.hzo_backward(net, x, y, F.mse_loss)
+    for p, g in zip(net.parameters(), plain, strict=True):
+        # sums in another order, rounded, over ε = 1e-3
+        assert p.grad is not None and torch.allclose(p.grad, g, rtol=0, atol=1e-10)
+
+
+def test_equal_maxima_count_a_half_each() -> None:
+    net = nn.Sequential(nn.Identity(), nn.MaxPool2d(2), nn.Flatten())
+    x = torch.tensor([[3.0, 1, 3, 3], [0, 2, 3, 0]]).view(1, 1, 2, 4)  # one maximum, and three
+    found = zotk.hzo_gradients(net, x, torch.zeros(1, 2), lambda h, y: h.sum(), eps=1e-3)[0]
+    wanted = torch.tensor([[1.0, 0, 0.5, 0.5], [0, 0, 0.5, 0]])
+    assert torch.allclose(found[0, 0], wanted, atol=1e-9)
+
+
 def test_random_directions_are_unbiased_on_a_grid() -> None:
     net = filled(conv(1, 1), nn.Identity(), nn.Flatten(), nn.Linear(9, 1))
     x, y = draw(2, 1, 3, 3), draw(2, 1, seed=2)
@@ -226,6 +285,13 @@ def test_cnn_is_drawn_as_it_says() -> None:
         (nn.Conv2d(2, 2, 3), (3, 8, 8), ValueError, "channels"),
         (nn.Conv2d(2, 2, 3, padding_mode="reflect", padding=1), (2, 8, 8), ValueError, "reflect"),
         (nn.Conv2d(2, 2, 3), (8, 8), ValueError, r"\(C, H, W\)"),
+        (nn.Conv2d(1, 1, 9), (1, 4, 4), ValueError, "4 points"),
+        (nn.AvgPool2d(5), (1, 4, 4), ValueError, "4 points"),
+        (nn.MaxPool2d(2, return_indices=True), (1, 4, 4), ValueError, "return_indices"),
+        (nn.Flatten(2), (2, 4, 4), ValueError, r"\(1, -1\)"),
+        (nn.Linear(5, 3), (4,), ValueError, "4 features"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), (2, 4), ValueError, "8 features"),
+        (nn.Tanh(), 4, TypeError, "shape is 4"),
         (nn.Tanh(), (0, 4), ValueError, "shape"),
         (nn.Tanh(), (2.0, 4), TypeError, "shape"),
         (Residual(nn.Conv2d(2, 3, 1)), (2, 4, 4), ValueError, "differ in shape"),

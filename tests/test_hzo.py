@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import prune
 
 import zotk
 
@@ -129,7 +130,7 @@ def test_rows_held_at_a_time_are_bounded_and_change_nothing() -> None:
     for limit in (2, 5, 13, 4096):
         sizes: list[int] = []
         note: Any = partial(lambda sizes, _, a: sizes.append(len(a[0])), sizes)
-        hooks = [u.register_forward_pre_hook(note) for u in net]
+        hooks = [part.register_forward_pre_hook(note) for part in net.modules()]
         net.zero_grad()
         zotk.hzo_backward(net, x, y, F.mse_loss, max_rows=limit)
         for hook in hooks:
@@ -275,7 +276,61 @@ def test_residual_and_tower() -> None:
         zotk.Residual(nn.Linear(5, 4))(x)
 
 
+def pruned() -> nn.Sequential:
+    return nn.Sequential(prune.random_unstructured(nn.Linear(4, 4), "weight", 2), nn.Flatten())
+
+
+def doubled() -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Flatten())
+    net[0].forward = lambda v: 2 * F.linear(v, net[0].weight, net[0].bias)  # type: ignore[assignment]
+    return net
+
+
+def far_inside() -> nn.Sequential:
+    """A unit whose inner state is so large that eps is lost in it."""
+    inside = nn.Sequential(nn.Linear(12, 4), nn.Tanhshrink())
+    with torch.no_grad():
+        inside[0].bias.fill_(1e15)
+    return nn.Sequential(nn.Flatten(), inside).double()
+
+
+def tiny() -> nn.Sequential:
+    """Weights so small that only their gradients overflow."""
+    net = nn.Sequential(nn.Linear(4, 4, bias=False)).double()
+    with torch.no_grad():
+        net[0].weight.fill_(1e-200)
+    return net
+
+
 BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "pruned": ({"net": pruned()}, TypeError, "unit '0', a Linear, has other parameters"),
+    "forward": ({"net": doubled()}, TypeError, "another forward"),
+    "lost inside": ({"net": far_inside()}, ValueError, "a larger eps is needed"),
+    "one axis": ({"x": torch.ones(5)}, ValueError, "x has shape (5,)"),
+    "one image": (
+        {
+            "net": nn.Sequential(nn.Conv2d(3, 2, 3)),
+            "x": torch.ones(3, 4, 4),
+            "loss": lambda h, y: h.sum(),
+        },
+        ValueError,
+        "(n, C, H, W) is needed",
+    ),
+    "indices": (
+        {"net": nn.Sequential(nn.MaxPool2d(2, return_indices=True))},
+        ValueError,
+        "return_indices",
+    ),
+    "no loss": ({"loss": None}, TypeError, "loss is None"),
+    "infinite": (
+        {
+            "net": tiny(),
+            "x": torch.full((5, 4), 1e200, dtype=torch.float64),
+            "loss": lambda h, y: 1e200 * torch.tanh(h).sum(),
+        },
+        ValueError,
+        "a gradient of shape (4, 4) is not finite",
+    ),
     "eps": ({"eps": 0.0}, ValueError, "eps is 0.0"),
     "eps too small": ({"eps": 1e-300}, ValueError, "a larger eps is needed"),
     "arity": ({"arity": 0}, ValueError, "arity is 0"),
@@ -328,6 +383,17 @@ def test_bad_input_is_named_and_changes_nothing(
     assert words in str(raised.value)
     for p, old in zip(net.parameters(), before, strict=True):
         assert torch.equal(p, old) and p.grad is not None and bool((p.grad == 3).all())
+
+
+def test_gradients_of_inference_mode_are_refused_before_any_is_written() -> None:
+    net = mixed()
+    first, *others = net.parameters()
+    with torch.inference_mode():
+        made = torch.ones_like(others[-1])
+    others[-1].grad = made
+    with pytest.raises(ValueError, match="inference mode"):
+        zotk.hzo_backward(net, X, Y, F.cross_entropy)
+    assert first.grad is None and bool((others[-1].grad == 1).all())
 
 
 @pytest.mark.parametrize("call", [(0, 3, 2), (3, 0, 2), (3, 3, 0), (3, 3, "tree")])

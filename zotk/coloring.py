@@ -6,7 +6,7 @@ channels one by one, so the outputs that an input reaches are a product of sets,
 A *pattern* of an axis is a Boolean matrix (outputs, inputs): may this output depend on that input?
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zotk.directions import _integer
 from zotk.models import Residual
-from zotk.structure import ELEMENTWISE, POOLING
+from zotk.structure import ELEMENTWISE, POOLING, usual
 
 __all__ = ["Coloring", "coloring", "compress", "decompress"]
 
@@ -57,16 +57,19 @@ def coloring(units: nn.Module | Sequence[nn.Module], shape: Sequence[int]) -> Co
 
     ``units``: Conv2d (zero padding), AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Linear, Flatten,
     elementwise activations, :class:`zotk.Residual`, ``nn.Sequential`` of these. Each axis takes
-    colours first fit, which is optimal where windows have no holes: C · min(w, H) · min(w, W) for
-    convolutions that see w by w points.
+    colours first fit: C · min(w, H) · min(w, W) for convolutions that see w by w points. Always
+    proper; no scheme needs fewer where windows have no holes and all axes are seen alike.
 
     Raises
     ------
     TypeError
-        A module that is not in the list, named; a size that is no integer.
+        A module that is not in the list, named; a shape that is no sequence of integers.
     ValueError
-        A size < 1; a shape that the units do not take; another padding mode than zeros.
+        A size < 1; a shape that the units do not take; another padding mode than zeros, axes of
+        Flatten other than (1, -1), returned indices.
     """
+    if not isinstance(shape, Sequence):
+        raise TypeError(f"shape is {shape!r}; a sequence of integers is needed")
     for size in shape:
         _integer("shape", size, 1)
     seen = _See([torch.eye(size, dtype=torch.bool) for size in shape])
@@ -142,14 +145,20 @@ class _See:
         if type(unit) is Residual:
             paths = [self.through(unit.inner)]
             paths.append(self if unit.shortcut is None else self.through(unit.shortcut))
-            if len({(p.flat, *(len(each) for each in p.patterns)) for p in paths}) > 1:
+            if all(path.flat for path in paths) and paths[0].sizes != paths[1].sizes:
+                paths = [path.mixed(prod(path.sizes)) for path in paths]
+            if len({(path.flat, path.sizes) for path in paths}) > 1:
                 raise ValueError("the two paths of a Residual differ in shape; equal needed")
             both = zip(*(p.patterns for p in paths), strict=True)
             return _See([one | other for one, other in both], paths[0].flat)
+        usual(unit, str(unit))
         if type(unit) is nn.Flatten:
             return _See(self.patterns, len(self.patterns) > 1)
         if type(unit) is nn.Linear:
-            return self._linear(unit)
+            features = prod(self.sizes) if self.flat else self.sizes[-1]
+            if features != unit.in_features:
+                raise ValueError(f"{unit} gets {features} features; {unit.in_features} needed")
+            return self.mixed(unit.out_features)
         if type(unit) in GRID:
             if self.flat or len(self.patterns) != 3:
                 raise ValueError(f"{unit} takes states of shape (C, H, W)")
@@ -161,12 +170,17 @@ class _See:
             return self
         raise TypeError(f"units has a {type(unit).__name__}, whose pattern is not known")
 
-    def _linear(self, unit: nn.Linear) -> "_See":
-        """Flat states are seen whole by every output, others along their last axis."""
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of the outputs, flat ones along the axes that they had."""
+        return tuple(map(len, self.patterns))
+
+    def mixed(self, outputs: int) -> "_See":
+        """Linear: flat states are seen whole by every output, others along their last axis."""
         mixed = range(len(self.patterns)) if self.flat else [len(self.patterns) - 1]
         patterns = list(self.patterns)
         for axis in mixed:
-            rows = unit.out_features if axis == mixed[-1] else 1
+            rows = outputs if axis == mixed[-1] else 1
             patterns[axis] = patterns[axis].any(0).expand(rows, -1)
         return _See(patterns, self.flat)
 
@@ -176,8 +190,6 @@ def _channels(unit: nn.Module, channels: int) -> Tensor:
         return torch.eye(channels, dtype=torch.bool)
     if channels != unit.in_channels:
         raise ValueError(f"{unit} gets {channels} channels; {unit.in_channels} needed")
-    if unit.padding_mode != "zeros":
-        raise ValueError(f"{unit} pads by {unit.padding_mode!r}; 'zeros' is needed")
     one = torch.ones(unit.out_channels // unit.groups, channels // unit.groups)
     return torch.block_diag(*[one] * unit.groups) > 0
 
@@ -193,20 +205,27 @@ def _line(unit: nn.Module, axis: int, size: int) -> Tensor:
         return (first, 0 if name == "padding" else 1)
 
     points = torch.eye(size).view(size, 1, size, 1)
+    try:
+        return _lit(unit, own, points)[:, 0, :, 0].T > 0
+    except RuntimeError as error:  # torch's own refusal speaks of the column of points
+        raise ValueError(f"{unit} cannot take {size} points along an axis") from error
+
+
+def _lit(unit: nn.Module, own: Callable[[str], Any], points: Tensor) -> Tensor:
+    """What comes out of a grid layer, along one axis, where single points go in."""
     match unit:
         case nn.Conv2d():
             (size, _), stride, padding, dilation = map(own, _WINDOW)
             ones = torch.ones(1, 1, size, 1)
-            out = F.conv2d(points, ones, None, stride, padding, dilation)
+            return F.conv2d(points, ones, None, stride, padding, dilation)
         case nn.MaxPool2d():
             kernel, stride, padding, dilation = map(own, _WINDOW)
-            out = F.max_pool2d(points, kernel, stride, padding, dilation, unit.ceil_mode)
+            return F.max_pool2d(points, kernel, stride, padding, dilation, unit.ceil_mode)
         case nn.AvgPool2d():
             kernel, stride, padding = map(own, _WINDOW[:3])
-            out = F.avg_pool2d(points, kernel, stride, padding, unit.ceil_mode)
+            return F.avg_pool2d(points, kernel, stride, padding, unit.ceil_mode)
         case _:
-            out = F.adaptive_avg_pool2d(points, (own("output_size")[0] or size, 1))
-    return out[:, 0, :, 0].T > 0
+            return F.adaptive_avg_pool2d(points, (own("output_size")[0] or len(points), 1))
 
 
 def _first_fit(pattern: Tensor) -> Tensor:

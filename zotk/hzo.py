@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from zotk.coloring import GRID, coloring, compress, decompress, separate
 from zotk.directions import Law, _generator, _integer, _positive
 from zotk.estimators import _number, _resolvable
-from zotk.models import Residual
-from zotk.structure import ELEMENTWISE, positions
+from zotk.models import Residual, _aside
+from zotk.structure import ELEMENTWISE, positions, usual
 
 __all__ = ["HZOCost", "HZOEstimate", "hzo_backward", "hzo_cost", "hzo_gradients"]
 
@@ -143,19 +143,25 @@ def hzo_backward(
     in :func:`hzo_cost`. ``coloring``: in states of two axes or more beside the rows, coordinates
     that no output of the segment sees together move at once, and each is read off the outputs that
     see it; needs the outputs one by one where False needs their inner product with the target.
-    At most ``max_rows`` perturbed rows are held at a time (2 at least).
+    At most ``max_rows`` perturbed rows are held at a time (2 at least), beside the directions of
+    one row.
 
     ``.grad`` of every parameter that needs one is written at the end; an error leaves all as they
-    were. At a kink a difference sees both sides: 0.5 for ReLU at 0, where autograd says 0.
+    were. At a kink a difference sees both sides: 0.5 for ReLU at 0, where autograd says 0, and 0.5
+    for each of k equal maxima in a window of MaxPool2d, k/2 in all. Hooks run, but what they
+    change is not seen.
 
     Raises
     ------
     ValueError
         eps, queries, max_rows or arity out of range; queries without directions or directions
-        without queries; a law that is not standard; no units or no rows; eps so small that under
-        1 % of the entries move (a warning under 50 %); targets or a loss that are not finite.
+        without queries; a law that is not standard; no units or no rows; a unit with settings
+        that cannot be treated, named; eps so small that under 1 % of the entries move (a warning
+        under 50 %); targets, gradients or a loss that are not finite; a ``.grad`` made in
+        inference mode, which cannot be added to.
     TypeError
-        A unit that is not in the list, named; arguments of another kind.
+        A unit that is not in the list, or not as torch makes it (weight norm, pruning), named;
+        arguments of another kind.
     """
     probe = _Probe(eps, directions, queries, coloring, generator, max_rows)
     with torch.inference_mode():
@@ -164,6 +170,11 @@ def hzo_backward(
         perturbed, grads = probe.rows, dict[Tensor, Tensor]()
         for unit, h, delta in zip(units, read.states[:-1], read.targets[1:], strict=True):
             _leaf(probe, unit, h, delta, grads)
+    for p, grad in grads.items():
+        if not grad.isfinite().all():
+            raise ValueError(f"a gradient of shape {tuple(p.shape)} is not finite at eps = {eps}")
+        if p.grad is not None and p.grad.is_inference():
+            raise ValueError("a .grad was made in inference mode; set it to None first")
     # a .grad made in inference mode could never be added to outside it
     with torch.inference_mode(False), torch.no_grad():
         for p, grad in grads.items():
@@ -201,15 +212,16 @@ def _targets(
     splits = _splits(depth, _arity(arity, depth))
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         raise TypeError(f"x is {x!r}; a floating-point tensor is needed")
-    if x.ndim == 0 or x.numel() == 0:
+    if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}; (n, …) with rows is needed")
+    if not callable(loss):
+        raise TypeError(f"loss is {loss!r}; a function of outputs and targets is needed")
     states = _states(units, x)
     value, top = _top(states[-1], y, loss, probe.eps)
     targets = [x.new_empty(0)] * depth + [top]
     rounds, queries = {depth: 0}, 0
     for m, b in splits:
         h = states[m]
-        _resolvable([h], [torch.ones_like(h)], probe.eps)
         targets[m] = probe.pull(units[m:b], h, targets[b])
         rounds[m] = rounds[b] + 1
         queries += 2 * len(h) * probe.scalars(h)
@@ -223,14 +235,14 @@ def _states(units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
     """h, u_1(h), u_2(u_1(h)), …, each kept from units that work in place."""
     states = [h]
     for unit in units:
-        inplace = any(getattr(part, "inplace", False) for part in unit.modules())
-        states.append(unit(states[-1].clone() if inplace else states[-1]))
+        states.append(unit(_aside(unit, states[-1])))
     return states
 
 
 def _top(h: Tensor, y: Tensor, loss: Loss, eps: float) -> tuple[float, Tensor]:
     """The loss and δ_L, output by output; float64, since a mean moves by ε/n only."""
-    wide = h.double()
+    wide = h.double().contiguous()
+    _resolvable([wide], [torch.ones_like(wide)], eps)
     y = y.double() if isinstance(y, Tensor) and y.dtype.is_floating_point else y
     value = _number("loss", loss(wide, y))
     delta = torch.zeros_like(wide)
@@ -281,6 +293,7 @@ class _Probe:
 
     def pull(self, units: Sequence[nn.Module], h: Tensor, delta: Tensor) -> Tensor:
         """The target at h, shaped as h, from the target ``delta`` at the end of ``units``."""
+        _resolvable([h], [torch.ones_like(h)], self.eps)
         if self._law is not None and not self._law.is_standard(h[0].numel()):
             raise ValueError(f"directions is {self._law}; a law with E[zz'] = I is needed")
         shape = h.shape[1:]
@@ -306,9 +319,12 @@ class _Probe:
 
     def pair(self, unit: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
         """The target before an elementwise unit: one pair of passes for all coordinates."""
-        shifted = self._run([unit], torch.cat([h + self.eps, h - self.eps]))
-        plus, minus = shifted.chunk(2)
-        return delta * (plus - minus) / (2 * self.eps)
+        _resolvable([h], [torch.ones_like(h)], self.eps)
+        moved = []
+        for part in h.split(self.max_rows // 2):
+            plus, minus = self._run([unit], torch.cat([part + self.eps, part - self.eps])).chunk(2)
+            moved.append(plus - minus)
+        return delta * torch.cat(moved) / (2 * self.eps)
 
     def run(self, units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
         """The states h, u_1(h), …, each counted but the first."""
@@ -322,7 +338,7 @@ class _Probe:
         moves = self.eps * seeds
         moved = torch.stack([h[:, None] + moves, h[:, None] - moves])
         _, n, p = moved.shape[:3]
-        plus, minus = self._run(units, moved.flatten(0, 2)).view(2, n, p, -1)
+        plus, minus = self._run(units, moved.flatten(0, 2)).reshape(2, n, p, -1)
         # subtracted before the product: what the two have in common then costs no digits
         return (plus - minus) * delta.reshape(n, 1, -1) / (2 * self.eps)
 
@@ -345,11 +361,15 @@ def _leaf(
     probe: _Probe, unit: nn.Module, h: Tensor, delta: Tensor, grads: dict[Tensor, Tensor]
 ) -> None:
     """Add to ``grads`` what a unit's parameters get from its input h and the target after it."""
+    if isinstance(unit, nn.Conv2d) and h.ndim != 4:
+        raise ValueError(f"{unit} got shape {tuple(h.shape)}; (n, C, H, W) is needed")
     if isinstance(unit, nn.Linear | nn.Conv2d):
         # a point of a grid is held once for each output that sees it
         seen = prod(unit.kernel_size) if isinstance(unit, nn.Conv2d) else 1
         rows = max(1, probe.max_rows // seen)
         for part, below in zip(h.split(rows), delta.split(rows), strict=True):
+            if not _trained(unit.weight):
+                break
             groups = positions(unit, part, below[None])
             grad = torch.cat([torch.einsum("npk,nopm->mk", v, out) for v, out in groups])
             _add(grads, unit.weight, grad.view_as(unit.weight))
@@ -406,11 +426,14 @@ def _units(net: nn.Sequential) -> list[nn.Module]:
                 f"unit {name!r} is a {type(module).__name__}; Linear, Conv2d, pooling, Flatten, "
                 "Residual, Sequential and elementwise activations can be treated"
             )
-        if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
-            dims = (module.start_dim, module.end_dim)
-            raise ValueError(f"unit {name!r} flattens axes {dims}; (1, -1) keeps the rows")
-        if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-            raise ValueError(f"unit {name!r} pads by {module.padding_mode!r}; 'zeros' is needed")
+        # a weight made of others (weight norm, pruning) or another forward: the leaf would be wrong
+        own = {"weight", "bias"} if isinstance(module, nn.Linear | nn.Conv2d) else set()
+        if set(module._parameters) != own or "forward" in vars(module):
+            raise TypeError(
+                f"unit {name!r}, a {type(module).__name__}, has other parameters or another "
+                "forward than torch gives it; it cannot be treated"
+            )
+        usual(module, f"unit {name!r}")
     return list(net)
 
 

@@ -15,6 +15,11 @@ __all__ = ["Functional", "Residual", "cnn", "functional", "mlp", "tower"]
 Model = Callable[[dict[str, Tensor], Tensor], Tensor]
 
 
+def _aside(net: nn.Module, x: Tensor) -> Tensor:
+    """x for a net that may work in place: a copy, if any part of it does."""
+    return x.clone() if any(getattr(part, "inplace", False) for part in net.modules()) else x
+
+
 class Residual(nn.Module):
     """``x + inner(x)``, or ``shortcut(x) + inner(x)`` where inner changes the shape of x."""
 
@@ -24,8 +29,8 @@ class Residual(nn.Module):
         self.shortcut = shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        kept: Tensor = x if self.shortcut is None else self.shortcut(x)
-        inner: Tensor = self.inner(x)
+        kept: Tensor = x if self.shortcut is None else self.shortcut(_aside(self.shortcut, x))
+        inner: Tensor = self.inner(_aside(self.inner, x))
         if inner.shape != kept.shape:
             path = "" if self.shortcut is None else f", shortcut {tuple(kept.shape)}"
             raise ValueError(
@@ -124,10 +129,10 @@ def cnn(
     """A small convolutional network for images (n, channels, H, W), in units for HZO.
 
     A stem, then ``blocks`` units for each of ``widths``, all ``activation(3×3 convolution)``, the
-    first unit of a new width with stride 2; at the end a unit of global average pooling and one
-    of a Linear layer. ``residual`` wraps the blocks in :class:`Residual`, with a 1×1 convolution as
-    shortcut where the width changes. Weights are N(0, 1/fan-in), those of the 3×3 convolutions
-    times ``gain``, biases 0, drawn from ``generator`` (None: seeded 0).
+    first unit of each width but the first with stride 2; at the end a unit of global average
+    pooling and one of a Linear layer. ``residual`` wraps the blocks in :class:`Residual`, with a
+    1×1 convolution as shortcut of units with stride. Weights are N(0, 1/fan-in), those of the
+    3×3 convolutions times ``gain``, biases 0, drawn from ``generator`` (None: seeded 0).
     """
     for name, value in (("channels", channels), ("blocks", blocks), ("outputs", outputs)):
         _integer(name, value, 1)

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-__all__ = ["ELEMENTWISE", "POOLING", "Factor", "compact", "factors", "inner", "leaves", "positions"]
+from zotk.models import _aside
+
+__all__ = [
+    "ELEMENTWISE", "POOLING", "Factor", "compact", "factors", "inner", "leaves", "positions",
+    "usual",
+]  # fmt: skip
 
 Factor = tuple[Tensor, Tensor]
 Leaf = tuple[str, nn.Module]  # the prefix of its parameters' names, and the layer
@@ -65,6 +70,17 @@ def _known(leaf: nn.Module, x: Tensor) -> bool:
     return x.ndim > 1 and type(leaf) in (nn.Linear, *ELEMENTWISE, *POOLING)
 
 
+def usual(layer: nn.Module, name: str) -> None:
+    """Raise ValueError, naming the layer, for settings under which rows or borders get lost."""
+    if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (1, -1):
+        dims = (layer.start_dim, layer.end_dim)
+        raise ValueError(f"{name} flattens axes {dims}; (1, -1) keeps the rows")
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+        raise ValueError(f"{name} pads by {layer.padding_mode!r}; 'zeros' is needed")
+    if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
+        raise ValueError(f"{name} returns indices; return_indices=False is needed")
+
+
 def factors(
     net: Sequence[Leaf], params: dict[str, Tensor], x: Tensor, outputs: int, *, total: bool
 ) -> Iterator[Factor]:
@@ -81,8 +97,7 @@ def factors(
             own = {k: params[prefix + k] for k in ("weight", "bias") if prefix + k in params}
 
         def layer(v: Tensor, leaf: nn.Module = leaf, own: dict[str, Tensor] = own) -> Tensor:
-            v = v.clone() if getattr(leaf, "inplace", False) else v
-            return functional_call(leaf, own, (v,))
+            return functional_call(leaf, own, (_aside(leaf, v),))
 
         v = x
         if own or tape:
