@@ -68,14 +68,14 @@ def environment(root: Path, profile: str) -> dict[str, str]:
     """Variables for papermill and its kernels: nothing of the user's Python or Jupyter set-up.
 
     `quick` and `checks` compute on one thread, so that values do not depend on the machine's
-    cores or on what else is running.
+    cores or on what else is running; two chapters of `full` share the cores.
     """
     foreign = ("PYTHON", "JUPYTER", "IPYTHON", "JPY_", "MPL", "PAPERMILL")
     build = root / "build"
-    threads = {} if profile == "full" else dict.fromkeys(THREADS, "1")
+    threads = max(1, (os.cpu_count() or 1) // 2) if profile == "full" else 1
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith(foreign)},
-        **threads,
+        **dict.fromkeys(THREADS, str(threads)),
         "PYTHONPATH": str(root),
         "PYTHONHASHSEED": "0",
         "IPYTHONDIR": str(build / "ipython"),
