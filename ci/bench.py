@@ -145,21 +145,35 @@ def descent(n: int = 200, steps: int = 16_000) -> None:
     )
 
 
-def node_perturbation(net: nn.Sequential, x: Tensor, y: Tensor, nodes: int) -> int:
-    """Targets by perturbing one coordinate of one state at a time and running to the loss.
-
-    Stops after ``nodes`` coordinates of the earliest state and returns the units run per row.
-    """
-    state, units = net[0](x), 0
-    for i in range(nodes):
+def slopes(
+    rest: nn.Module, state: Tensor, y: Tensor, loss: Callable[..., Tensor], nodes: range
+) -> None:
+    """The slopes of the loss of each row along some coordinates of a state, one by one."""
+    for i in nodes:
         values = []
-        for side in (1e-3, -1e-3):
+        for side in (2.0**-7, -(2.0**-7)):
             moved = state.clone()
-            moved[:, i] += side
-            values.append((net[1:](moved) - y).square().mean(1))
-            units += len(net) - 1
-        _ = (values[0] - values[1]) / 2e-3
-    return units
+            moved.view(len(state), -1)[:, i] += side
+            values.append(loss(rest(moved), y))
+        _ = (values[0] - values[1]) * 2**6
+
+
+def node_by_node(
+    net: nn.Sequential, x: Tensor, y: Tensor, loss: Callable[..., Tensor], few: int
+) -> tuple[float, int]:
+    """Targets by perturbing every coordinate of every state, one by one, and running to the loss.
+
+    Seconds, timed on ``few`` coordinates of each state and scaled, and rows through units.
+    """
+    seconds, made, state = 0.0, 0, x
+    for k in range(1, len(net)):
+        state = net[k - 1](state)
+        count = state[0].numel()
+        nodes = range(0, count, max(1, count // few))
+        took, _ = timed(partial(slopes, net[k:], state, y, loss, nodes), 1)
+        seconds += took * count / len(nodes)
+        made += 2 * count * (len(net) - k) * len(x)
+    return seconds, made
 
 
 def hierarchy(width: int = 32, rows: int = 16) -> None:
@@ -176,12 +190,9 @@ def hierarchy(width: int = 32, rows: int = 16) -> None:
         exact = torch.cat([g.flatten() for g in truth])
         print(f"  L = {depth}: autograd            {plain:9.4f} s")
         with torch.no_grad():
-            # from the earliest state, a unit at a time on average half as far
-            part, units = timed(lambda: node_perturbation(net, x, y, width // 4), 1)  # noqa: B023
-        nodes = 4 * depth / 2
-        print(
-            f"    one node at a time      {part * nodes:9.4f} s   {units * nodes:,.0f} units a row"
-        )
+            each = lambda h, y: (h - y).square().mean(1)  # noqa: E731
+            slow, units = node_by_node(net, x, y, each, width // 4)
+        print(f"    one node at a time      {slow:9.4f} s   {units // rows:,} units a row")
         schemes: dict[str, int | str] = {"direct": 1, "binary": 2, "chain": "chain"}
         for name, arity in schemes.items():
             net.zero_grad()
@@ -189,7 +200,7 @@ def hierarchy(width: int = 32, rows: int = 16) -> None:
             found = torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
             print(
                 f"    {name:23} {seconds:9.4f} s   {made.perturbed_rows // rows:,} units a row, "
-                f"{seconds / plain:,.0f} times autograd, {part * nodes / seconds:,.1f} times "
+                f"{seconds / plain:,.0f} times autograd, {slow / seconds:,.1f} times "
                 f"faster than nodes, relative error {(found - exact).norm() / exact.norm():.0e}"
             )
 
@@ -219,7 +230,7 @@ def one_gradient(scheme: str, side: int, rows: int = 8) -> tuple[float, float, i
             made = 3 * len(net) * rows
         elif kind == "node by node":
             with torch.no_grad():
-                seconds, made = nodes_to_loss(net, x, y, 16)
+                seconds, made = node_by_node(net, x, y, partial(loss, reduction="none"), 16)
         else:
             arity: int | str = {"binary": 2, "direct": 1}.get(kind.split()[0], "chain")
             most = int(limit.split()[0]) if limit else 4096
@@ -234,32 +245,6 @@ def one_gradient(scheme: str, side: int, rows: int = 8) -> tuple[float, float, i
         grown = peak() - before
     grads = [torch.zeros(1) if p.grad is None else p.grad.flatten() for p in net.parameters()]
     return seconds, grown, made // rows, torch.cat(grads).double()
-
-
-def nodes_to_loss(net: nn.Sequential, x: Tensor, y: Tensor, few: int) -> tuple[float, int]:
-    """Perturb every coordinate of every state, one by one, and run to the loss.
-
-    Seconds, timed on ``few`` coordinates of each state and scaled, and rows through units.
-    """
-    seconds, made, state = 0.0, 0, x
-    for k in range(1, len(net)):
-        state = net[k - 1](state)
-        count = state[0].numel()
-        some = range(0, count, max(1, count // few))
-
-        def slopes(state: Tensor, rest: nn.Module, some: range) -> None:
-            for i in some:
-                values = []
-                for side in (2.0**-7, -(2.0**-7)):
-                    moved = state.clone()
-                    moved.view(len(x), -1)[:, i] += side
-                    values.append(nn.functional.cross_entropy(rest(moved), y, reduction="none"))
-                _ = (values[0] - values[1]) * 2**6
-
-        took, _ = timed(partial(slopes, state, net[k:], some), 1)
-        seconds += took * count / len(some)
-        made += 2 * count * (len(net) - k) * len(x)
-    return seconds, made
 
 
 def convolutions(side: int = 16) -> None:

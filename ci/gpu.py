@@ -101,10 +101,11 @@ def fill(root: Path, chapter: str, notebook: Any) -> Any:
 
     Their captions say on which device and day they were drawn. Raises ValueError as `elsewhere`.
     """
-    known = dict(_figures(root, chapter))
     have = dict(drawn(notebook))
-    for figure, outputs in _kept(notebook):
-        if figure["name"] in known and figure["name"] not in have:
+    missing = [(f, outputs) for f, outputs in _kept(notebook) if f["name"] not in have]
+    known = dict(_figures(root, chapter)) if missing else {}
+    for figure, outputs in missing:
+        if figure["name"] in known:
             svg, note = known[figure["name"]]
             outputs.append(nbformat.v4.new_output("display_data", {SVG: svg}))
             figure["caption"] = f"{figure['caption'].rstrip()} *{note}*"
@@ -125,11 +126,13 @@ def _figures(root: Path, chapter: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Name, SVG and origin of the figures kept of a chapter, the newest of a name last."""
     files = [_read(path) for path in sorted((root / "ci/evidence").glob("*.json"))]
     for content in sorted(files, key=lambda content: content["date"]):
-        part = content["chapters"].get(chapter, {"figures": {}})
+        part = content["chapters"].get(chapter)
+        if part is None:
+            continue
+        note = f"Drawn on {content['device']}, {content['date'].partition('T')[0]}"
+        if content_digest(root, chapter) != part["content"]:
+            note += "; the chapter or the library has changed since"
         for name, svg in part["figures"].items():
-            note = f"Drawn on {content['device']}, {content['date'].partition('T')[0]}"
-            if content_digest(root, chapter) != part["content"]:
-                note += "; the chapter or the library has changed since"
             yield name, (svg, f"{note}.")
 
 
