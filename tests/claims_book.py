@@ -149,6 +149,7 @@ def record(claim: str, **changes: Any) -> dict[str, Any]:
     twin = {
         "name": "off by one",
         "predicted": 3.0,
+        "claim": 2.0,
         "measured": 2.0,
         "z": 500.0,
         "distance": 0.585,
@@ -161,7 +162,10 @@ def record(claim: str, **changes: Any) -> dict[str, Any]:
         "kind": "equal",
         "measured": 2.0,
         "predicted": 2.0,
+        "largest": 2.0,
         "tolerance": 0.002,
+        "rtol": 0.001,
+        "slack": "",
         "stderr": None,
         "z": None,
         "draws": None,
