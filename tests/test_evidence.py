@@ -461,6 +461,13 @@ HOLES = {
     "unknown claim": ({"what": "w", "claims": ["sum.two", "sum.3"]}, "names 'sum.3'"),
     "unknown figure": ({"what": "w", "figures": ["fig:bar"]}, "names 'fig:bar'"),
     "empty claims": ({"what": "w", "claims": []}, "claims that are no list of names"),
+    "claims without a name": ({"what": "w", "claims": ["sum.two", " "]}, "are no list of names"),
+    "claims that are numbers": ({"what": "w", "claims": [2]}, "claims that are no list of names"),
+    "figures as text": ({"what": "w", "figures": "fig:line"}, "figures that are no list of names"),
+    "three fates": (
+        {"what": "w", "claims": ["sum.two"], "figures": ["fig:line"], "because": "x"},
+        "claims and figures and because",
+    ),
     "claims as text": ({"what": "w", "claims": "sum.two"}, "claims that are no list of names"),
     "empty reason": ({"what": "w", "because": " "}, "empty 'because'"),
     "no reason": ({"what": "w", "because": None}, "empty 'because'"),
@@ -472,6 +479,18 @@ HOLES = {
     "no item": ("claims", "is 'claims', not an item"),
     "half an erratum": (
         {"what": "w", "because": "x", "errata": [{"prints": "a"}]},
+        "does not say what we hold instead",
+    ),
+    "other half of an erratum": (
+        {"what": "w", "because": "x", "errata": [{"ours": "b"}]},
+        "does not say what the source prints",
+    ),
+    "erratum that prints nothing": (
+        {"what": "w", "because": "x", "errata": [{"prints": " ", "ours": "b"}]},
+        "does not say what the source prints",
+    ),
+    "erratum that prints a number": (
+        {"what": "w", "because": "x", "errata": [{"prints": "a", "ours": 2}]},
         "does not say what we hold instead",
     ),
     "erratum misspelt": (
@@ -529,6 +548,15 @@ def test_errata_and_coverage() -> None:
                        "sum.bound")  # fmt: skip
     counts = sources.coverage(SOURCES["introductio"]["items"])
     assert counts == {"covered": 3, "planned": 1, "left out": 1}
+
+
+def test_coverage_counts_each_fate_and_an_item_once() -> None:
+    one, two = {"claims": ["a"]}, {"claims": ["a"], "figures": ["b"]}
+    shown, planned, out = {"figures": ["b"]}, {"planned": "x"}, {"because": "x"}
+    items = [one, two, shown, planned, planned, out, out, out, out, out, out]
+    counts = sources.coverage({str(i): item for i, item in enumerate(items)})
+    assert counts == {"covered": 3, "planned": 2, "left out": 6}
+    assert sources.coverage({"1": two}) == {"covered": 1, "planned": 0, "left out": 0}
 
 
 def test_load(tmp_path: Path) -> None:

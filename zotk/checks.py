@@ -179,6 +179,8 @@ class Check:
             raise ValueError(f"x and y have shapes {lx.shape}, {values.shape}; (n,), n ≥ 3, needed")
         if (stderr is None) == (atol is None):
             raise ValueError("exactly one of stderr and atol is needed")
+        if stderr is not None and slack:
+            raise ValueError("slack excuses a wide atol; with stderr there is none")
         given = None if stderr is None else _positives("stderr", stderr)
         weights = np.ones_like(lx)
         if given is not None and given.ndim:
