@@ -135,6 +135,10 @@ What is not passed.
 $x < 2$, by {prf:ref}`sum.two`.
 ```
 
+```{prf:proof}
+Below.
+```
+
 It rests on a claim that is {status}`sum.two`.
 """
 
@@ -223,20 +227,22 @@ class Book:
         }
         self.sources = deepcopy(SOURCES)
         self.elsewhere: list[dict[str, Any]] = []
+        self.seconds = {"one": 75.0}
+        self.index = INDEX
 
     def write(self) -> None:
         """Write what differs from the files there are."""
         pages = {name: (ROOT / f"book/{name}.md").read_text() for name in GENERATED}
         texts = {
             "conf.py": CONF,
-            "index.md": INDEX,
+            "index.md": self.index,
             "bibliography.md": BIBLIOGRAPHY,
             "references.bib": REFERENCES,
             "sources.yml": json.dumps(self.sources),
             "elsewhere.json": json.dumps(self.elsewhere),
             "chapters/one.ipynb": notebook(self.one, *self.records["one"]),
             "chapters/two.ipynb": notebook(self.two, *self.records["two"]),
-            "chapters/one.json": json.dumps({"seconds": 75.0}),
+            **{f"chapters/{k}.json": json.dumps({"seconds": v}) for k, v in self.seconds.items()},
             **{f"{name}.md": text for name, text in pages.items()},
         }
         (self.source / "chapters").mkdir(parents=True, exist_ok=True)
