@@ -67,6 +67,7 @@ SEGMENTS: dict[str, tuple[tuple[nn.Module, ...], tuple[int, ...], int]] = {
     "flat": ((conv(2, 2), nn.Flatten(), nn.Linear(32, 3)), (2, 4, 4), 32),
     "flat only": ((nn.Flatten(), nn.Tanh()), (2, 4, 4), 1),
     "flat residual": ((nn.Flatten(), Residual(nn.Linear(12, 12)), nn.Tanh()), (3, 2, 2), 12),
+    "flat shortcut": ((nn.Flatten(), Residual(nn.Tanh())), (3, 2, 2), 1),
     "flat projection": (
         (
             Residual(
@@ -273,9 +274,15 @@ def test_cnn_is_drawn_as_it_says() -> None:
         ((1, [], 1, 1), "widths"),
         ((1, [2], 0, 1), "blocks"),
         ((1, [2], 1, 0), "outputs"),
+        ((1, [2, 0], 1, 1), "widths is 0"),
+        ((1, [0, 2], 1, 1), "widths is 0"),
     ):
         with pytest.raises(ValueError, match=word):
             zotk.cnn(*call)
+    with pytest.raises(TypeError, match=r"widths is 2\.5"):
+        zotk.cnn(1, [2, 2.5], 1, 1)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="gain is 0"):
+        zotk.cnn(1, [2], 1, 1, gain=0.0)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,56 @@ def test_moments_against_finite_designs(law):
     assert np.allclose(gain, law.gain(d) * np.eye(d), rtol=1e-9)
 
 
+@pytest.mark.parametrize("mean, std", [(0.7, 1.3), (-2.0, 0.5), (0.1, 1.0)])
+def test_gaussian_entries_with_a_mean(mean, std):
+    """E z² and E z⁴ about zero, by quadrature of the density; the sampler draws from it."""
+    law = zotk.Gaussian(mean, std)
+    second, fourth = entry_moments(law)
+    for d in (1, 4):
+        assert law.second_moment(d) == pytest.approx(second, rel=1e-7)
+        assert law.kurtosis(d) == pytest.approx(fourth / second**2, rel=1e-7)
+        assert not law.is_standard(d)
+        for method in (lambda law, d=d: law.gain(d), zotk.Gaussian.standardized):
+            with pytest.raises(ValueError, match=f"mean is {mean}"):
+                method(law)
+    z = law.sample(60_000, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    within(z, torch.full((2,), mean, dtype=z.dtype))
+    outer = z[:, :, None] * z[:, None, :]
+    within(outer, std**2 * torch.eye(2, dtype=z.dtype) + mean**2)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=ids)
+def test_one_dimension(law):
+    """Sphere, blocks and coordinates have one or two points there; the rest keeps its density."""
+    points = {zotk.Sphere: (-1.0, 1.0), zotk.Orthogonal: (-1.0, 1.0), zotk.Rademacher: (-1.0, 1.0),
+              zotk.Coordinate: (1.0,)}.get(type(law))  # fmt: skip
+    second, fourth = (1.0, 1.0) if points else entry_moments(law)
+    assert law.second_moment(1) == pytest.approx(second)
+    assert law.kurtosis(1) == pytest.approx(fourth / second**2)
+    assert law.gain(1) == pytest.approx(fourth)
+    assert law.is_standard(1) == math.isclose(second, 1.0, rel_tol=1e-9)
+    if points:
+        z = law.sample(60, 1, dtype=torch.float64)
+        assert {round(v, 12) for v in z.flatten().tolist()} == set(points)
+    if not isinstance(law, zotk.Orthogonal):
+        (piece,) = law.pieces([torch.empty((), dtype=torch.float64)], 3)
+        assert piece.shape == () and (not points or round(piece.item(), 12) in points)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=ids)
+def test_no_dimension(law):
+    with pytest.raises(ValueError, match="d is 0"):
+        law.gain(0)
+    with pytest.raises(ValueError, match="d is 0"):
+        law.sample(1, 0)
+    if isinstance(law, (zotk.Sphere, zotk.Coordinate, zotk.Orthogonal)):
+        with pytest.raises(ValueError, match="d is 0"):
+            law.kurtosis(0)
+    if isinstance(law, zotk.Sphere):
+        with pytest.raises(ValueError, match="d is 0"):
+            law.second_moment(0)
+
+
 @pytest.mark.parametrize("d", [2, 10, 50])
 def test_gains_of_the_literature(d):
     assert zotk.Gaussian(std=1.3).gain(d) == pytest.approx((d + 2) * 1.3**4)

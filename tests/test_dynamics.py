@@ -1,5 +1,6 @@
 """The closed form against the loop it replaces, and its limits."""
 
+from dataclasses import fields
 from decimal import Decimal, localcontext
 
 import pytest
@@ -96,8 +97,16 @@ def test_a_linear_model_trained_for_real():
 @pytest.mark.parametrize(
     "args, match",
     [
-        ((K[:5], F0, Y, 0.1), "shapes"),
-        ((K, F0[:, None], Y, 0.1), "shapes"),
+        ((K[:5], F0, Y, 0.1), r"K has shape \(5, 6\); \(5, 5\)"),
+        ((K[0], F0, Y, 0.1), r"K has shape \(6,\); \(6, 6\)"),
+        ((K[:0, :0], F0[:0], Y[:0], 0.1), r"K has shape \(0, 0\)"),
+        ((torch.tensor(1.0), F0[:1], Y[:1], 0.1), r"K has shape \(\); \(1, 1\)"),
+        ((K, F0[:, None], Y, 0.1), r"f0 has shape \(6, 1\); \(6,\)"),
+        ((K, F0, Y[:, None], 0.1), r"y has shape \(6, 1\); \(6,\)"),
+        ((K, F0[:, None], Y[:, None], 0.1), r"f0 has shape \(6, 1\)"),
+        ((K, F0, Y[None], 0.1), r"y has shape \(1, 6\)"),
+        ((K, F0[:1], Y, 0.1), r"f0 has shape \(1,\)"),
+        ((K, F0, Y[0], 0.1), r"y has shape \(\)"),
         ((K, F0, Y, 0.0), "lr"),
         ((K + torch.triu(torch.ones(6, 6)), F0, Y, 0.1), "symmetric"),
         ((-K, F0, Y, 0.1), "negative"),
@@ -106,6 +115,29 @@ def test_a_linear_model_trained_for_real():
 def test_bad_input(args, match):
     with pytest.raises(ValueError, match=match):
         zotk.gradient_descent(*args)
+
+
+@pytest.mark.parametrize("name", ["start", "targets", "eigenvalues", "eigenvectors"])
+def test_a_curve_refuses_what_would_be_broadcast(name):
+    curve = zotk.gradient_descent(K, F0, Y, 0.1)
+    good = {f.name: getattr(curve, f.name) for f in fields(curve)}
+    assert torch.equal(zotk.Curve(**good).at(3), curve.at(3))
+    for bad in (good[name][:, None], good[name][:1]):
+        with pytest.raises(ValueError, match=r"has shape \(.*; \(.*\) is needed"):
+            zotk.Curve(**good | {name: bad})
+
+
+@pytest.mark.parametrize("order", ["fo", "zo"])
+def test_arrays_of_the_public_code_refuse_columns(order):
+    for f0, y, name in ((F0[:, None], Y, "f0"), (F0, Y[:, None], "y")):
+        with pytest.raises(ValueError, match=rf"{name} has shape \(6, 1\); \(6,\) is needed"):
+            zotk.official_arrays(K, f0, y, 0.1, iterations=2, record=[0], order=order)
+
+
+def test_nothing_to_descend():
+    curve = zotk.gradient_descent(torch.zeros_like(K), F0, Y, 3.0)
+    assert curve.critical_lr == float("inf")
+    assert torch.allclose(curve.at(9), F0) and torch.allclose(curve.limit, F0)
 
 
 def test_bad_times():

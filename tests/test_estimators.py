@@ -192,6 +192,93 @@ def test_accumulates_like_backward():
         assert torch.allclose(p.grad, 2 * g, rtol=1e-9, atol=1e-9)
 
 
+DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+SLOPES = torch.tensor([1.0, -0.5, 2.0, 0.25, -1.5])  # of a linear loss
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scheme", ["central", "forward"])
+@pytest.mark.parametrize("queries", [1, 4])
+@pytest.mark.parametrize("memory", ["store", "replay", "exact"])
+def test_adds_the_estimate_to_what_is_there(memory, queries, scheme, dtype):
+    """(1/P) Σ (z·a) z on top of .grad, bit by bit: signs and slopes of few binary digits.
+
+    As of autograd, the old .grad is the tensor that grows, and None becomes the estimate.
+    """
+    if memory != "exact" and dtype.itemsize == 2:
+        pytest.skip("refused")
+    params = [nn.Parameter(torch.ones(2, 1, dtype=dtype)), nn.Parameter(torch.ones(3, dtype=dtype))]
+    parts = SLOPES.to(dtype).split([2, 3])
+    slopes = [part.view_as(p) for part, p in zip(parts, params, strict=True)]
+    old = torch.tensor([[0.5], [-3.0]], dtype=dtype)
+    for which in ([], [0], [0, 1]):
+        start = [old.clone() if k in which else None for k in range(2)]
+        start[1] = torch.full((3,), 2.0, dtype=dtype) if 1 in which else None
+        for p, g in zip(params, start, strict=True):
+            p.grad = None if g is None else g.clone()
+        kept = [p.grad for p in params]
+        estimate = zotk.backward(
+            lambda: sum((p * a).sum() for p, a in zip(params, slopes, strict=True)),
+            params,
+            directions=zotk.Rademacher(),
+            eps=0.25,
+            queries=queries,
+            scheme=scheme,
+            memory=memory,
+        )
+        z = torch.stack(
+            [
+                torch.cat([piece.flatten() for piece in zotk.Rademacher().pieces(params, seed)])
+                for seed in estimate.seeds
+            ]
+        ).double()
+        a = SLOPES.double()
+        expected = torch.einsum("pi,pj,j->i", z, z, a) / queries
+        for p, g, same, part in zip(params, start, kept, expected.split([2, 3]), strict=True):
+            total = part.view_as(p) + (0.0 if g is None else g.double())
+            assert p.grad.dtype == dtype and torch.equal(p.grad.double(), total)
+            assert same is None or p.grad is same
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("queries", [1, 2])
+def test_in_one_dimension_a_sign_gives_the_gradient_itself(dtype, queries):
+    """(a z) z = a: the factor and the sign of both functions, without a law of large numbers."""
+    p = nn.Parameter(torch.ones(1, dtype=dtype))
+    options = {"directions": zotk.Rademacher(), "eps": 0.25, "queries": queries}
+    for total in (-1.5, -3.0, -4.5):
+        zotk.backward(lambda: -1.5 * p.sum(), [p], memory="exact", **options)
+        assert p.grad.tolist() == [total]
+    assert zotk.grad(lambda t: -1.5 * t.sum(), **options)(p).tolist() == [-1.5]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_rounded_once_where_something_is_there(dtype):
+    """4096 terms and an old .grad: one rounding of the sum, one of the addition."""
+    p = nn.Parameter(torch.ones(64, dtype=dtype))
+    p.grad = torch.full_like(p, 0.5)
+    options = {"directions": zotk.Rademacher(), "queries": 4096, "eps": 0.25}
+    zotk.backward(lambda: p.float().sum(), [p], memory="exact", **options)
+    exact = zotk.grad(lambda t: t.sum(), **options)(torch.ones(64)) + 0.5
+    assert ((p.grad.float() - exact).abs() <= torch.finfo(dtype).eps * exact.abs()).all()
+
+
+def test_the_loss_of_an_estimate_is_the_one_it_saw():
+    """Central: the mean of both sides, L + ½ε² z'Az here; forward: L itself."""
+    for queries in (1, 3):
+        for scheme, excess in (("central", 0.5 * 0.1**2 * A.trace().item()), ("forward", 0.0)):
+            p = nn.Parameter(THETA.clone())
+            law = zotk.Coordinate()  # z'Az = d A_ii
+            estimate = zotk.backward(
+                lambda p=p: quadratic(p), [p], directions=law, eps=0.1, queries=queries,
+                scheme=scheme,
+            )  # fmt: skip
+            if excess:
+                hits = [next(law.pieces([p], seed)).argmax() for seed in estimate.seeds]
+                excess = 0.5 * 0.1**2 * 3 * sum(A[i, i].item() for i in hits) / queries
+            assert estimate.loss == pytest.approx(quadratic(THETA).item() + excess, rel=1e-12)
+
+
 class Stop(BaseException):
     """Like KeyboardInterrupt: not an Exception."""
 

@@ -141,6 +141,92 @@ def test_rows_held_at_a_time_are_bounded_and_change_nothing() -> None:
         assert error(other, results[0]) < 1e-12
 
 
+class Perturbed:
+    """The numbers of rows in the perturbed passes of a network's units."""
+
+    def __init__(self, net: nn.Sequential, base: int) -> None:
+        self.rows: list[int] = []
+        self._left = base  # passes without perturbation come first, one for each unit
+        for unit in net:
+            unit.register_forward_pre_hook(self._note)
+
+    def _note(self, _: nn.Module, args: Any) -> None:
+        if self._left > 0:
+            self._left -= 1
+        else:
+            self.rows.append(len(args[0]))
+
+
+@pytest.mark.parametrize("directions", [None, zotk.Rademacher()])
+@pytest.mark.parametrize("width", [1, 2, 6])
+@pytest.mark.parametrize("rows, limit", [(3, 2), (3, 3), (40, 50), (40, 7), (40, 13), (7, 4096)])
+def test_the_cap_on_perturbed_rows_holds_and_is_used(
+    rows: int, limit: int, width: int, directions: Any
+) -> None:
+    """The most rows at a time, whatever the rows and directions; no less than half of them."""
+    net = zotk.tower(width, 3)
+    seen = Perturbed(net, len(net))
+    kind = {} if directions is None else {"directions": directions, "queries": width}
+    made = zotk.hzo_gradients(
+        net, draw(rows, width), draw(rows, width, seed=2), F.mse_loss, max_rows=limit, **kind
+    )
+    assert len(made) == 3
+    assert max(seen.rows) <= limit
+    assert 2 * max(seen.rows) > min(limit, 2 * width * rows)
+    assert sum(seen.rows) == 2 * width * rows * 2  # two boundaries, each through one unit
+
+
+def test_rows_inside_units_are_counted() -> None:
+    """Units of four parts: their inside is run once more, and each part by itself."""
+    parts = [nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2), nn.Tanh()]
+    net, n = nn.Sequential(nn.Sequential(*parts), nn.Linear(2, 2)), 4
+    rows = [0] * 4
+    for k, part in enumerate(parts):
+        part.register_forward_pre_hook(lambda _, a, k=k: rows.__setitem__(k, rows[k] + len(a[0])))
+    made = zotk.hzo_backward(net, draw(n, 3), draw(n, 2, seed=2), F.mse_loss)
+    # n rows without perturbation and 2·2 perturbed through the second unit alone
+    assert (made.base_rows, made.perturbed_rows) == (2 * n, 2 * 2 * n)
+    # again up to the last part; a pair for each Tanh; 2·5 through the second Linear
+    assert rows == [2 * n, 2 * n + 2 * n, 2 * n + 2 * 5 * n, n + 2 * n]
+    assert made.leaf_rows == sum(rows) - 4 * n
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers", "colours"),
+    [
+        ((4,), (nn.Tanh(), nn.Linear(4, 2)), (4, 4)),  # one axis: one coordinate at a time
+        ((5, 4), (nn.Tanh(), nn.Linear(4, 2)), (1, 4)),  # two: positions move together
+    ],
+)
+@pytest.mark.parametrize("colored", [True, False])
+def test_which_states_are_coloured(
+    shape: tuple[int, ...], layers: Any, colours: tuple[int, ...], colored: bool
+) -> None:
+    net, x = nn.Sequential(nn.Linear(4, 4), *layers).double(), draw(3, *shape)
+    y = draw(*net(x).shape, seed=2)
+    made = zotk.hzo_backward(net, x, y, F.mse_loss, arity="chain", coloring=colored)
+    size = x[0].numel()
+    assert made.perturbed_rows == 2 * 3 * (sum(colours) if colored else 2 * size)
+
+
+def test_random_directions_are_the_mean_over_directions_of_the_definition() -> None:
+    """(1/P) Σ z ⟨δ, Jz⟩ along the same z, row by row, on a grid too: no colours come in."""
+    conv = nn.Conv2d(1, 2, 3, padding=1)
+    with torch.no_grad():
+        conv.weight.copy_(draw(2, 1, 3, 3, seed=4))
+    net = nn.Sequential(nn.Identity(), conv)
+    x, y = draw(2, 1, 3, 3), draw(2, 2, 3, 3, seed=2)
+    law, queries = zotk.Gaussian(), 5
+    found = zotk.hzo_gradients(net, x, y, F.mse_loss, directions=law, queries=queries)[0]
+    generator = torch.Generator().manual_seed(0)
+    leaf = x.clone().requires_grad_()
+    (true,) = torch.autograd.grad(F.mse_loss(conv(leaf), y), leaf)
+    for row in range(2):
+        z = law.sample(queries, 9, generator=generator)
+        expected = z.T @ (z @ true[row].flatten()) / queries
+        assert torch.allclose(found[row].flatten(), expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("depth", range(1, 40))
 @pytest.mark.parametrize("arity", [1, 2, 3, 5, 50, "chain"])
 def test_cost_is_that_of_the_tree(depth: int, arity: Any) -> None:

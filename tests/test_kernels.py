@@ -57,6 +57,28 @@ def test_signs_by_enumeration():
     assert torch.allclose(zotk.zo_kernel(X, Y, directions=law), X @ Y.T)
 
 
+@pytest.mark.parametrize("n", [2, 5])
+def test_sphere_of_radius_one_divides_by_the_dimension_not_by_the_examples(n):
+    """E[zz'] = I/d from the octahedron, whose vertices are a design of degree 3."""
+    for d in (3, 4):
+        x = torch.randn(n, d, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+        y = torch.randn(3, d, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+        vertices = torch.cat([torch.eye(d), -torch.eye(d)]).double()
+        second = vertices.T @ vertices / (2 * d)
+        law = zotk.Sphere(1.0)
+        for right in (None, y):
+            gram = x @ second @ (x if right is None else right).T
+            assert torch.allclose(zotk.zo_kernel(x, right, directions=law), gram, rtol=1e-13)
+            apart = zotk.nzk(x, right, directions=law)
+            assert torch.allclose(apart, gram / d, rtol=1e-13)
+            shared = zotk.nzk(x, right, directions=law, shared=True)  # |z| = 1
+            assert torch.allclose(shared, gram, rtol=1e-13)
+            unlike = zotk.nzk(x, right, directions=law, other=zotk.Gaussian(0.5, 1.0))
+            mean = torch.eye(d, dtype=x.dtype) + 0.25
+            truth = x @ mean @ second @ (x if right is None else right).T
+            assert torch.allclose(unlike, truth, rtol=1e-13)
+
+
 LAWS = [
     zotk.Gaussian(0.3, 0.9),
     zotk.Rademacher(),
@@ -90,6 +112,17 @@ def test_samples_average_the_definition(monkeypatch):
     )
     assert torch.allclose(estimate.matrix, every.mean(0), rtol=1e-12)
     assert torch.allclose(estimate.stderr, every.std(0) / math.sqrt(50), rtol=1e-9)
+
+
+def test_draws_that_are_all_equal_have_no_error():
+    """In one dimension every sign gives x_i x_j: rounding must not make a variance negative."""
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(40, 1, generator=g, dtype=torch.float64)
+    for draws in (2, 3, 1000):
+        estimate = zotk.nzk_samples(x, directions=zotk.Rademacher(), draws=draws, shared=True)
+        exact = x @ x.T
+        assert torch.allclose(estimate.matrix, exact, rtol=1e-13)
+        assert (estimate.stderr <= 1e-7 * exact.abs()).all()
 
 
 def test_standard_errors_cover():

@@ -195,6 +195,13 @@ def test_dtypes():
         (lambda: zotk.mean_square(torch.arange(3), 0.1), TypeError, "eigenvalues is"),
         (lambda: zotk.mean_square(torch.ones(2, 2), 0.1), ValueError, "eigenvalues has shape"),
         (lambda: zotk.mean_square(torch.ones(0), 0.1), ValueError, "eigenvalues has shape"),
+        (lambda: zotk.mean_square(torch.ones(2, 1), 0.1), ValueError, r"shape \(2, 1\); \(2,\)"),
+        (lambda: zotk.mean_square(torch.tensor(1.0), 0.1), ValueError, r"shape \(\); \(1,\)"),
+        (
+            lambda: zotk.MeanSquare(torch.ones(2, 1), 0.1, 1.0, 2.0, 1.0),
+            ValueError,
+            r"eigenvalues has shape \(2, 1\); \(2,\)",
+        ),
         (lambda: zotk.mean_square(torch.tensor([1.0, -0.1]), 0.1), ValueError, "-0.1 to 1"),
         (lambda: zotk.mean_square(torch.tensor([1.0, math.nan]), 0.1), ValueError, "nan"),
         (lambda: zotk.mean_square(torch.ones(2), -0.1), ValueError, "lr is -0.1"),
@@ -207,6 +214,16 @@ def test_dtypes():
             lambda: zotk.mean_square(torch.ones(2), 0.1).loss(1, torch.ones(1, 2)),
             ValueError,
             "m0 has shape",
+        ),
+        (
+            lambda: zotk.mean_square(torch.ones(2), 0.1).loss(1, torch.ones(2, 1)),
+            ValueError,
+            "m0 has shape",
+        ),
+        (
+            lambda: zotk.mean_square(torch.ones(2), 0.1).step(torch.ones(2, 1)),
+            ValueError,
+            r"m has shape \(2, 1\)",
         ),
         (
             lambda: zotk.mean_square(torch.ones(2), 0.1).loss(-1, torch.ones(2)),

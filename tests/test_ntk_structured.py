@@ -236,6 +236,14 @@ def replaced():
     return net
 
 
+def replaced_whole():
+    """The network itself runs its layers otherwise."""
+    net = nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Linear(4, 3))
+    inner = net[0]
+    inner.forward = lambda x: x + inner[1](inner[0](x)).square()
+    return net
+
+
 class Cubed(nn.Module):
     def forward(self, weight):
         return weight**3
@@ -258,6 +266,7 @@ UNKNOWN = {
     "one layer twice": (twice, FLAT),
     "hook": (hooked, FLAT),
     "replaced forward": (replaced, FLAT),
+    "replaced forward of a container": (replaced_whole, FLAT),
     "parametrization": (lambda: nn.Sequential(parametrized(), nn.Tanh()), FLAT),
     "parameters of a norm": (lambda: nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3)), FLAT),
     "buffers": (lambda: nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).eval(), FLAT),
@@ -308,3 +317,16 @@ def test_no_jacobian_is_formed():
     double = {k: v.double() for k, v in params.items()}
     exact = truth(net, double, x.double(), x.double())
     assert (kernel - exact).norm() <= 1e-6 * exact.norm()
+
+
+def test_where_the_layers_are_sure():
+    """Rows of features or images; a row alone has no axis of examples, and is not looked at."""
+    net, row = nn.Sequential(nn.Linear(4, 3), nn.Sequential(nn.Tanh())), normal(4)
+    assert structure.leaves(net, row) is None
+    for x in (row[None], row[None, None]):
+        found = structure.leaves(net, x)
+        assert [name for name, _ in found] == ["0.", "1.0."]
+        assert [leaf for _, leaf in found] == [net[0], net[1][0]]
+    assert structure.leaves(nn.Conv2d(2, 2, 2), normal(2, 3, 3)) is None
+    net.forward = lambda x: x
+    assert structure.leaves(net, row[None]) is None

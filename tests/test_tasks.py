@@ -60,6 +60,7 @@ def test_noise_is_a_standard_deviation_and_a_given_teacher_is_used():
         ({"n": 5, "d": 2, "noise": -1.0}, "noise is -1"),
         ({"n": 5, "d": 2, "noise": math.nan}, "noise is nan"),
         ({"n": 5, "d": 2, "theta": torch.ones(3)}, "theta has shape"),
+        ({"n": 5, "d": 2, "theta": torch.ones(2, 1)}, r"theta has shape \(2, 1\)"),
     ],
 )
 def test_a_bad_task_is_refused(bad, named):

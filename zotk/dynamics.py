@@ -30,6 +30,12 @@ class Curve:
     eigenvalues: Tensor
     eigenvectors: Tensor
 
+    def __post_init__(self) -> None:
+        n = self.eigenvalues.numel()
+        needed = {"eigenvalues": (n,), "eigenvectors": (n, n), "start": (n,), "targets": (n,)}
+        for name, shape in needed.items():
+            _shaped(name, getattr(self, name), shape)
+
     @property
     def critical_lr(self) -> float:
         """The learning rate 2N/λ_max(K), infinite for K = 0.
@@ -78,13 +84,14 @@ def gradient_descent(K: Tensor, f0: Tensor, y: Tensor, lr: float) -> Curve:
     Raises
     ------
     ValueError
-        Shapes that do not fit; K not symmetric or with a negative eigenvalue beyond rounding
+        Shapes that do not fit, columns (N, 1) among them, whose residuals would be broadcast to
+        (N, N); K without rows; K not symmetric or with a negative eigenvalue beyond rounding
         (each relative to its largest entry); lr not positive.
     """
-    n = len(y)
-    if K.shape != (n, n) or f0.shape != (n,) or y.shape != (n,):
-        shapes = f"{tuple(K.shape)}, {tuple(f0.shape)}, {tuple(y.shape)}"
-        raise ValueError(f"K, f0, y have shapes {shapes}; (N, N), (N,), (N,) are needed")
+    n = K.shape[0] if K.ndim else 1
+    _shaped("K", K, (n, n))
+    _shaped("f0", f0, (n,))
+    _shaped("y", y, (n,))
     _positive("lr", lr)
     rounding = n * torch.finfo(K.dtype).eps
     gap = float((K - K.T).abs().max())
@@ -116,6 +123,9 @@ class MeanSquare:
     b: float
     p: float
     c: float
+
+    def __post_init__(self) -> None:
+        _shaped("eigenvalues", self.eigenvalues, (self.eigenvalues.numel(),))
 
     def step(self, m: Tensor) -> Tensor:
         """The second moments one step after m; both (..., d), in the order of ``eigenvalues``."""
@@ -211,9 +221,7 @@ def mean_square(
     """
     if not isinstance(eigenvalues, Tensor) or not eigenvalues.dtype.is_floating_point:
         raise TypeError(f"eigenvalues is {eigenvalues!r}; a floating-point tensor is needed")
-    if eigenvalues.ndim != 1 or len(eigenvalues) == 0:
-        shape = tuple(eigenvalues.shape)
-        raise ValueError(f"eigenvalues has shape {shape}; (d,) with d of at least 1 is needed")
+    _shaped("eigenvalues", eigenvalues, (eigenvalues.numel(),))
     _positive("lr", lr)
     _integer("queries", queries, 1)
     d = len(eigenvalues)
@@ -237,6 +245,13 @@ def mean_square(
     p, c = p / queries + b**2 * (1 - 1 / queries), c / queries
     kept = torch.where(eigenvalues <= floor, 0.0, eigenvalues)
     return MeanSquare(kept, float(lr), float(b), float(p), float(c))
+
+
+def _shaped(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse another shape, which might be broadcast, and a shape without entries."""
+    if value.shape != shape or value.numel() == 0:
+        needed = tuple(max(1, size) for size in shape)
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; {needed} is needed")
 
 
 def _steps(t: int | Tensor, device: torch.device) -> Tensor:
