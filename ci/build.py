@@ -22,7 +22,8 @@ import nbformat
 
 from ci import gpu
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
-from ci.run import ANSI, TIED, environment, only_one, tail
+from ci.judge import ANSI, tail
+from ci.run import TIED, environment, only_one
 
 INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
 MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself

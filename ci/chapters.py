@@ -18,10 +18,15 @@ from typing import Any
 
 import jupytext
 import yaml
+from jupytext.myst import myst_to_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ("quick", "checks", "full")
-RECIPE = 1  # raise it when a change in how chapters are executed changes what comes out
+RECIPE = 2  # raise it when a change in how chapters are executed changes what comes out
+
+
+# what judges a run while it runs or at its end: a run that older guards passed is not valid
+GUARDS = [ROOT / "ci" / name for name in ("watch.py", "figures.py", "judge.py")]
 
 
 class ChapterError(Exception):
@@ -74,6 +79,27 @@ def written(root: Path) -> list[str]:
 def read(source: Path) -> Any:
     """A chapter's notebook, not executed."""
     return jupytext.read(source, fmt="md:myst")
+
+
+def cell_lines(text: str) -> list[int]:
+    """The line of a chapter's text, from 1, where the code of each code cell begins.
+
+    Jupytext says where the cells are, in the order of `read`; after the fence come options, as
+    `:key: value` or as YAML between `---`, and a blank line that is no code.
+    """
+    notebook = myst_to_notebook(text, add_source_map=True)
+    starts = zip(notebook.cells, notebook.metadata["source_map"], strict=True)
+    lines = text.splitlines()
+    found = []
+    for fence in (line for cell, line in starts if cell.cell_type == "code"):
+        at = fence  # of the line after the fence, counted from 0
+        if lines[at].startswith("---"):
+            at = next(n for n in range(at + 1, len(lines)) if lines[n].startswith("---")) + 1
+        else:
+            while lines[at].lstrip().startswith(":"):
+                at += 1
+        found.append(at + 1 if lines[at].strip() else at + 2)
+    return found
 
 
 def declared(notebook: Any, name: str) -> dict[str, Any]:
@@ -159,6 +185,7 @@ class Chapter:
             self.values,
             platform.python_version(),
             digest([self.source, *pins, *files_under(self.root / "zotk")], self.root),
+            digest(GUARDS, ROOT),
             [digest([path], path.parent) for path in self.data],
         ]
         text = json.dumps(parts, sort_keys=True, default=repr)

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import signal
 import subprocess
@@ -33,8 +32,9 @@ from typing import Any, TextIO
 import nbformat
 import yaml
 
-from ci.chapters import PROFILES, ROOT, Chapter, ChapterError, plan, read
-from ci.evidence import MIME
+from ci.chapters import PROFILES, ROOT, Chapter, ChapterError, cell_lines, plan, read
+from ci.console import any_locale
+from ci.judge import LINE, REPORT, SEED, code_cells, evidence, judge, place, tail
 
 LIMITS = {"quick": 90.0, "checks": 90.0, "full": 0.0}  # seconds a chapter; 0: no limit
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "ipywidgets", "papermill")
@@ -42,16 +42,21 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB
 # torch 2.13 compiles its own forward-mode rules with a deprecated function of its own
 WARNINGS = ("error", "ignore::DeprecationWarning:torch.jit._script")
 TIED = Path(__file__).with_name("tied.py")
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-SHOWN_LINES = 40
 
 
 # ---- before: notebook, environment ----
 
 
 def prepare(chapter: Chapter) -> Any:
-    """The notebook to execute: no figures in `checks`, one kernelspec for all."""
+    """The notebook to execute: no figures in `checks`, one kernelspec for all.
+
+    Each code cell carries the line of the chapter where its code begins.
+    """
     notebook = read(chapter.source)
+    lines = cell_lines(chapter.source.read_text(encoding="utf-8"))
+    code = (cell for cell in notebook.cells if cell.cell_type == "code")
+    for cell, line in zip(code, lines, strict=True):
+        cell.metadata[LINE] = line
     if chapter.profile == "checks":
         notebook.cells = [
             cell for cell in notebook.cells if "figure" not in cell.metadata.get("tags", [])
@@ -76,8 +81,9 @@ def environment(root: Path, profile: str) -> dict[str, str]:
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith(foreign)},
         **dict.fromkeys(THREADS, str(threads)),
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys([str(root), str(ROOT)])),  # of zotk, of ci
         "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
         "IPYTHONDIR": str(build / "ipython"),
         "MPLCONFIGDIR": str(build / "matplotlib" / version("matplotlib")),
         "JUPYTER_CONFIG_DIR": str(build / "jupyter/config"),
@@ -89,14 +95,26 @@ def environment(root: Path, profile: str) -> dict[str, str]:
     }
 
 
+def watching(chapter: Chapter, folder: Path) -> dict[str, str]:
+    """Variables for the watcher: where its report goes, and the global seed of the run.
+
+    The seed is another one in each profile and under each seed of the book, though nothing may
+    depend on it.
+    """
+    text = f"{chapter.profile}/{chapter.values['seed']}".encode()
+    seed = int.from_bytes(hashlib.sha256(text).digest()[:4], "big")
+    return {REPORT: str(folder / "watch.json"), SEED: str(seed)}
+
+
 def install_kernel(root: Path) -> None:
-    """A kernel `zotk` that dies with its papermill and takes every warning for an error."""
+    """A kernel `zotk`: it dies with its papermill, takes a warning for an error, is watched."""
     spec = {
         "display_name": "zotk",
         "language": "python",
         "argv": [
             *(sys.executable, "-P", str(TIED)),
             *("ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"),
+            "--ext=ci.watch",
         ],
         "env": {"PYTHONWARNINGS": ",".join(WARNINGS)},
     }
@@ -117,49 +135,7 @@ def warm_fonts(env: Mapping[str, str], scratch: Path) -> None:
     (scratch / "fonts").rename(folder)
 
 
-# ---- after: judging and cleaning an executed notebook ----
-
-
-def code_cells(notebook: Any) -> list[Any]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-
-
-def tail(text: str) -> str:
-    """The last lines, indented, without terminal colours."""
-    lines = ANSI.sub("", text).rstrip().splitlines()
-    cut = ["…"] if len(lines) > SHOWN_LINES else []
-    return "\n".join("    " + line for line in [*cut, *lines[-SHOWN_LINES:]])
-
-
-def trouble(notebook: Any) -> str | None:
-    """What is wrong with an executed notebook, in the words of its first bad cell."""
-    cells = code_cells(notebook)
-    for number, cell in enumerate(cells, 1):
-        where = f"cell {number} of {len(cells)}"
-        for output in cell.outputs:
-            if output.output_type == "error":
-                return f"{where} raised {output.ename}\n" + tail("\n".join(output.traceback))
-            if output.output_type == "stream" and output.name == "stderr":
-                return f"{where} wrote to stderr\n" + tail(output.text)
-        if cell.execution_count is None:
-            return f"{where} was not executed\n" + tail(cell.source)
-    return None
-
-
-def evidence(notebook: Any) -> list[dict[str, Any]]:
-    """The records of the checks in an executed notebook."""
-    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    bundles = [output.get("data", {}) for output in outputs]
-    return [bundle[MIME] for bundle in bundles if MIME in bundle]
-
-
-def judge(notebook: Any, profile: str) -> str | None:
-    """Why an executed notebook cannot be accepted; in `checks`, claims must have checks."""
-    texts = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    claims = any("{claim}" in text for text in texts)
-    if profile == "checks" and claims and not evidence(notebook):
-        return trouble(notebook) or "it states claims, and there is not one check in it"
-    return trouble(notebook)
+# ---- after: cleaning and keeping an executed notebook ----
 
 
 def clean(notebook: Any) -> Any:
@@ -167,7 +143,7 @@ def clean(notebook: Any) -> Any:
     notebook.metadata.pop("papermill", None)
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number:03d}"
-        for key in ("papermill", "execution"):
+        for key in ("papermill", "execution", LINE):
             cell.metadata.pop(key, None)
     return notebook
 
@@ -232,7 +208,7 @@ class Job:
     total: int
     started: float = field(default_factory=time.monotonic)
     done: int = -1  # cells completed; -1 until papermill has written once
-    doing: str = ""  # source of the cell that runs
+    doing: Mapping[str, Any] = field(default_factory=dict)  # the cell that runs
     said: str = ""  # the last line it printed
     _stamp: int = 0
 
@@ -252,7 +228,7 @@ class Job:
         with (folder / "papermill.log").open("wb") as log:
             process = subprocess.Popen(
                 command,
-                env=environment(root, chapter.profile),
+                env={**environment(root, chapter.profile), **watching(chapter, folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -277,7 +253,7 @@ class Job:
             self.done, self.total, self._stamp = states.count("completed"), len(states), stamp
             if "running" in states:
                 cell = cells[states.index("running")]
-                self.doing = "".join(cell["source"])
+                self.doing = cell
                 printed = "".join("".join(o["text"]) for o in cell["outputs"] if "text" in o)
                 self.said = printed.rstrip().rpartition("\n")[2]
 
@@ -295,16 +271,24 @@ class Job:
         self.look()
         if code is None:
             self.stop()
+            where = f" at {place(self.chapter.name, self.doing)}" if self.doing else ""
             return self.failed(
-                f"stopped at its limit of {self.limit:g} s{self.at()}\n" + tail(self.doing)
+                f"stopped at its limit of {self.limit:g} s{self.at()}{where}\n"
+                + tail("".join(self.doing.get("source", "")))
             )
         try:
             notebook = nbformat.read(self.folder / "out.ipynb", as_version=4)
         except (OSError, ValueError):
-            return self.failed("papermill wrote no notebook\n" + self.log())
-        error = judge(notebook, self.chapter.profile)
-        if error is None and code:
-            error = f"papermill ended with status {code}{self.at()}\n" + self.log()
+            return self.failed("papermill wrote no notebook\n" + tail(self.log()))
+        error = judge(
+            self.chapter.name,
+            self.chapter.profile,
+            notebook,
+            self.report(),
+            status=code,
+            log=self.log(),
+            defaults=set(self.chapter.injected) <= {"seed", "device"},
+        )
         if error is None and self.chapter.key_now() != self.chapter.key:
             error = "it, zotk or the requirements changed while it ran; run again"
         if error is not None:
@@ -316,7 +300,13 @@ class Job:
         return f", {self.done} of {self.total} cells done" if self.done >= 0 else " while starting"
 
     def log(self) -> str:
-        return tail((self.folder / "papermill.log").read_text(encoding="utf-8", errors="replace"))
+        return (self.folder / "papermill.log").read_text(encoding="utf-8", errors="replace")
+
+    def report(self) -> Any:
+        """What the watcher in the kernel left, None if nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads((self.folder / "watch.json").read_text(encoding="utf-8"))
+        return None
 
     def failed(self, error: str) -> Outcome:
         return Outcome(self.chapter, self.seconds, True, error=error)
@@ -485,6 +475,7 @@ def _stop(signum: int, frame: object) -> None:
 
 
 def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    any_locale()
     parser = argparse.ArgumentParser(prog="python -m ci.run", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--seed", type=int, default=0, help="seed of the book")
