@@ -11,11 +11,11 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ci.chapters import ROOT
 from ci.mutants import report
-from ci.mutants.plan import CODE, LEFT_OUT, Plan
+from ci.mutants.plan import LEFT_OUT, Plan
 from ci.mutants.work import Work
 
 
@@ -24,17 +24,20 @@ def campaign(plan: Plan, minutes: float, jobs: int) -> int:
     Work(plan, time.monotonic() + 60 * minutes).go(jobs)
     verdicts = plan.results.read()
     because = report.explanations()
-    rows = [report.row(file, plan.mutants(file), verdicts, because) for file in plan.files]
-    killers = {
-        name: killer
+    rows = [
+        report.row(file, report.content(plan.root / file), plan.mutants(file), verdicts, because)
         for file in plan.files
-        for _, mutant in plan.mutants(file)
-        if (name := report.identity(file, mutant)) in verdicts
-        and (killer := verdicts[name]) not in (None, report.NOBODY)
-    }
+    ]
+    killers = {file: _killers(plan, file, verdicts) for file in plan.files}
     report.write(rows, killers, LEFT_OUT)
     summary(rows)
     return 0
+
+
+def _killers(plan: Plan, file: str, verdicts: Mapping[str, str | None]) -> dict[str, str]:
+    names = [report.identity(file, mutant) for _, mutant in plan.mutants(file)]
+    found = {name: verdicts.get(name) for name in names}
+    return {name: by for name, by in found.items() if by is not None and by != report.NOBODY}
 
 
 def summary(rows: Sequence[report.Row]) -> None:
@@ -46,7 +49,7 @@ def summary(rows: Sequence[report.Row]) -> None:
                 untested = "" if s.run else "  (no test runs it)"
                 print(f"  {row.file}:{s.line}{untested}\n    {s.was}\n    {s.now}")
     for name in ("modules", "chapters"):
-        chosen = [row for row in rows if row.file.startswith(CODE) == (name == "modules")]
+        chosen = [row for row in rows if row.file.startswith(report.CODE) == (name == "modules")]
         print(report.words(report.total(chosen, name)))
 
 
@@ -56,7 +59,8 @@ def sample(plan: Plan, count: int) -> int:
     if known is None:
         print("there is no report yet: `make mutants` writes it", file=sys.stderr)
         return 1
-    caught = {name: by for name, by in known["killed"].items() if by not in ("time", "memory")}
+    killed = (entry for by_file in known["killed"].values() for entry in by_file.items())
+    caught = {name: by for name, by in killed if by not in ("time", "memory")}
     # chosen by what is here, so that the same state of the repository gives the same sample
     salt = plan.state()
     order = sorted(caught, key=lambda name: hashlib.sha256((salt + name).encode()).hexdigest())

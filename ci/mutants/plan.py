@@ -8,11 +8,10 @@ from ci.chapters import digest
 from ci.mutants import chapters
 from ci.mutants.operators import Mutant, formulas
 from ci.mutants.predictions import Cell
-from ci.mutants.report import identity
+from ci.mutants.report import CODE, identity
 from ci.mutants.results import Results
 from ci.mutants.tests import judges, sources
 
-CODE = ("zotk/", "ci/", "book/_ext/")
 LEFT_OUT = {
     "zotk/figures.py": "the looks of figures",
     "ci/bench.py": "times, which no test asks for",

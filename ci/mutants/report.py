@@ -20,6 +20,7 @@ from ci.mutants.operators import Mutant
 
 REPORT = Path(__file__).with_name("report.json")
 EXPLAINED = Path(__file__).with_name("explained.yml")
+CODE = ("zotk/", "ci/", "book/_ext/")  # other files are chapters
 NOBODY = "no test"  # in place of what killed a mutant: no test runs its line
 
 
@@ -46,6 +47,7 @@ class Row:
     """A module or a chapter."""
 
     file: str
+    digest: str  # of its text
     mutants: int
     killed: int
     explained: int
@@ -75,8 +77,14 @@ def explanations(path: Path = EXPLAINED) -> dict[tuple[str, str, str, str], str]
     return found
 
 
+def content(path: Path) -> str:
+    """A short digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def row(
     file: str,
+    digest: str,
     mutants: Iterable[tuple[int, Mutant]],
     verdicts: Mapping[str, str | None],
     because: Mapping[tuple[str, str, str, str], str],
@@ -97,17 +105,17 @@ def row(
         explained += reason is not None
         known = (line, mutant.scope, mutant.was, mutant.now, killer is None, reason)
         survivors.append(Survivor(*known))
-    return Row(file, total, killed, explained, tuple(survivors))
+    return Row(file, digest, total, killed, explained, tuple(survivors))
 
 
 def write(
     rows: Iterable[Row],
-    killers: Mapping[str, str],
+    killers: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
     path: Path = REPORT,
 ) -> None:
-    """Write the report: rows, what killed which mutant, files that are left out and why."""
-    names = sorted(set(killers.values()))
+    """Write the report: rows, what killed which mutant of a file, what is left out and why."""
+    names = sorted({name for by_file in killers.values() for name in by_file.values()})
     place = {name: k for k, name in enumerate(names)}
     content = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -116,12 +124,15 @@ def write(
         "killers": names,
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)[:-2]
-    killed = json.dumps({name: place[killers[name]] for name in sorted(killers)})
-    path.write_text(f'{text},\n "killed": {killed}\n}}\n', encoding="utf-8")
+    lines = (  # one for each file
+        f"  {json.dumps(file)}: " + json.dumps({name: place[by[name]] for name in sorted(by)})
+        for file, by in killers.items()
+    )
+    path.write_text(text + ',\n "killed": {\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8")
 
 
 def load(path: Path = REPORT) -> dict[str, Any] | None:
-    """The report with its rows as `Row`, and `killed` as names of mutants to what killed them."""
+    """The report, its rows as `Row`; `killed` names what killed each mutant of each file."""
     if not path.exists():
         return None
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -130,7 +141,9 @@ def load(path: Path = REPORT) -> dict[str, Any] | None:
         for entry in content["rows"]
     ]
     killers = content.pop("killers")
-    content["killed"] = {name: killers[k] for name, k in content["killed"].items()}
+    content["killed"] = {
+        file: {name: killers[k] for name, k in by.items()} for file, by in content["killed"].items()
+    }
     return content
 
 
@@ -139,6 +152,7 @@ def total(rows: Iterable[Row], name: str) -> Row:
     listed = list(rows)
     return Row(
         name,
+        "",
         sum(each.mutants for each in listed),
         sum(each.killed for each in listed),
         sum(each.explained for each in listed),

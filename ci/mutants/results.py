@@ -2,7 +2,8 @@
 
 A line of `.cache/mutants/results.jsonl` is written when a mutant has been judged, so that a run
 that is cut off goes on. A kill by a test holds while the module and the file of that test are the
-same, a survival while no test and no module changes; a chapter's while it and zotk do.
+same, a survival while no test and no module changes; a kill by a chapter while it is the same, a
+survival there while zotk is, too. Kills of the committed report stand while their file is the same.
 """
 
 import contextlib
@@ -11,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ci.chapters import digest, files_under
+from ci.chapters import ROOT, digest, files_under
+from ci.mutants import report
 from ci.mutants.tests import judges, sources
 
 
@@ -30,6 +32,24 @@ class Results:
     def _zotk(self) -> str:
         return digest(files_under(self.root / "zotk"), self.root)
 
+    @cached_property
+    def _reported(self) -> dict[str, str]:
+        """Kills of the committed report in files that are as they were."""
+        known = report.load(self.root / report.REPORT.relative_to(ROOT))
+        if known is None:
+            return {}
+        same = {
+            row.file
+            for row in known["rows"]
+            if (path := self.root / row.file).is_file() and report.content(path) == row.digest
+        }
+        return {
+            name: killer
+            for file, killed in known["killed"].items()
+            if file in same
+            for name, killer in killed.items()
+        }
+
     def key(self, file: str, killer: str | None) -> str:
         """A digest of what a verdict depends on."""
         test = (killer or "").partition("::")[0]
@@ -40,7 +60,7 @@ class Results:
     def _key(self, file: str, test: str) -> str:
         paths = [self.root / file]
         if file.startswith("chapters/"):
-            return digest(paths, self.root)[:16] + self._zotk[:16]
+            return digest(paths, self.root)[:16] + ("" if test else self._zotk[:16])
         if test.startswith("tests/") and (self.root / test).is_file():
             return digest([*paths, self.root / test], self.root)[:16]
         return digest(paths, self.root)[:16] + self._all_code[:16]
@@ -54,7 +74,7 @@ class Results:
 
     def read(self) -> dict[str, str | None]:
         """What killed each mutant that has a valid verdict."""
-        found: dict[str, str | None] = {}
+        found: dict[str, str | None] = dict(self._reported)
         if not self.file.exists():
             return found
         for line in self.file.read_text(encoding="utf-8").splitlines():

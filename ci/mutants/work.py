@@ -13,9 +13,10 @@ from typing import Any
 from ci.mutants import chapters, tests
 from ci.mutants.child import Dead, ask
 from ci.mutants.operators import Mutant
-from ci.mutants.plan import CODE, Plan
-from ci.mutants.report import NOBODY, identity
+from ci.mutants.plan import Plan
+from ci.mutants.report import CODE, NOBODY, identity
 from ci.run import THREADS
+from ci.tied import tie
 
 BATCH = 60  # mutants of a chapter in one run of it
 SHARE = 0.5  # of a sample, in chapters
@@ -46,12 +47,13 @@ class Work:
             return
         tests.preload()
         before = len(self.plan.results.read())
-        running = set()
+        running, parent = set(), os.getpid()
         for number in range(jobs):
             child = os.fork()
             if child == 0:
                 self._number = number
                 try:
+                    tie(parent)
                     self._live()
                 finally:
                     os._exit(0)
