@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from atlas_html import Cell, code, html, table, text
 from docutils import nodes
 
+from ci.chapters import ROOT
 from ci.mutants.report import CODE, Row, Survivor, load, total
 
 
@@ -40,7 +41,7 @@ def mutant_tables(report: dict[str, object] | None) -> list[nodes.Node]:
 
 def report_tables() -> list[nodes.Node]:
     """Tables of the committed report."""
-    return mutant_tables(load())
+    return mutant_tables(load(ROOT))
 
 
 def _cells(row: Row) -> Sequence[Cell]:

@@ -23,13 +23,13 @@ def campaign(plan: Plan, minutes: float, jobs: int) -> int:
     """Judge for some minutes, then report on everything judged so far."""
     Work(plan, time.monotonic() + 60 * minutes).go(jobs)
     verdicts = plan.results.read()
-    because = report.explanations()
+    because = report.explanations(plan.root)
     rows = [
         report.row(file, report.content(plan.root / file), plan.mutants(file), verdicts, because)
         for file in plan.files
     ]
     killers = {file: _killers(plan, file, verdicts) for file in plan.files}
-    report.write(rows, killers, LEFT_OUT)
+    report.write(plan.root, rows, killers, LEFT_OUT)
     summary(rows)
     return 0
 
@@ -55,7 +55,7 @@ def summary(rows: Sequence[report.Row]) -> None:
 
 def sample(plan: Plan, count: int) -> int:
     """Ask again for some mutants that the committed report calls caught."""
-    known = report.load()
+    known = report.load(plan.root)
     if known is None:
         print("there is no report yet: `make mutants` writes it", file=sys.stderr)
         return 1

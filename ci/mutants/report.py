@@ -18,8 +18,8 @@ import yaml
 
 from ci.mutants.operators import Mutant
 
-REPORT = Path(__file__).with_name("report.json")
-EXPLAINED = Path(__file__).with_name("explained.yml")
+REPORT = "ci/mutants/report.json"
+EXPLAINED = "ci/mutants/explained.yml"
 CODE = ("zotk/", "ci/", "book/_ext/")  # other files are chapters
 NOBODY = "no test"  # in place of what killed a mutant: no test runs its line
 
@@ -64,8 +64,9 @@ class Row:
         return self.killed / faults if faults else None
 
 
-def explanations(path: Path = EXPLAINED) -> dict[tuple[str, str, str, str], str]:
+def explanations(root: Path) -> dict[tuple[str, str, str, str], str]:
     """Why survivors are no faults, by (file, scope, was, now)."""
+    path = root / EXPLAINED
     listed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
     found = {}
     for file, entries in (listed or {}).items():
@@ -109,10 +110,10 @@ def row(
 
 
 def write(
+    root: Path,
     rows: Iterable[Row],
     killers: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
-    path: Path = REPORT,
 ) -> None:
     """Write the report: rows, what killed which mutant of a file, what is left out and why."""
     names = sorted({name for by_file in killers.values() for name in by_file.values()})
@@ -128,11 +129,14 @@ def write(
         f"  {json.dumps(file)}: " + json.dumps({name: place[by[name]] for name in sorted(by)})
         for file, by in killers.items()
     )
-    path.write_text(text + ',\n "killed": {\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8")
+    (root / REPORT).write_text(
+        text + ',\n "killed": {\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8"
+    )
 
 
-def load(path: Path = REPORT) -> dict[str, Any] | None:
+def load(root: Path) -> dict[str, Any] | None:
     """The report, its rows as `Row`; `killed` names what killed each mutant of each file."""
+    path = root / REPORT
     if not path.exists():
         return None
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

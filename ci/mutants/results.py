@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ci.chapters import ROOT, digest, files_under
+from ci.chapters import digest, files_under
 from ci.mutants import report
 from ci.mutants.tests import judges, sources
 
@@ -35,7 +35,7 @@ class Results:
     @cached_property
     def _reported(self) -> dict[str, str]:
         """Kills of the committed report in files that are as they were."""
-        known = report.load(self.root / report.REPORT.relative_to(ROOT))
+        known = report.load(self.root)
         if known is None:
             return {}
         same = {

@@ -165,7 +165,7 @@ def _trace(place: Path, name: str) -> dict[str, Any]:
     return tracer.found() | {"status": status}
 
 
-def traced(root: Path, place: Path, kept: Path, test: Path) -> dict[str, Any]:
+def traced(place: Path, kept: Path, test: Path) -> dict[str, Any]:
     """The trace of one file of tests in a copy, from `kept` if nothing has changed since."""
     name = test.relative_to(place).as_posix()
     file = kept / f"{test.stem}.json"
