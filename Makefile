@@ -4,13 +4,14 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PROFILE = quick
 SEED = 1
+TIME = 30
 CH =
 P =
 
 READY := .venv/ready
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab chapter verify browse bench gpu clean
+.PHONY: help book test check lab chapter verify browse bench gpu mutants clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -47,6 +48,9 @@ bench: $(READY) ## speed beside plain code: times, ratios, errors of one run
 
 gpu: $(READY) ## run all chapters at paper scale on a CUDA device, keep the evidence
 	$(PY) -m ci.gpu
+
+mutants: $(READY) ## plant small faults, list those that nothing notices (TIME=minutes; goes on)
+	$(PY) -m ci.mutants --minutes $(TIME)
 
 clean: ## remove what was built; .venv and .cache stay
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from atlas_graph import Vertex, svg
 from atlas_html import Cell, code, html, joined, number, scroller, seconds, table, text
 from atlas_html import setup as setup_html
+from atlas_mutants import report_tables
 from claim_domain import Placed, detached, domain, evidence_of, sources_path, transplanted
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -366,6 +367,7 @@ PARTS: dict[str, Callable[[View], list[nodes.Node]]] = {
     "statistics chapters": chapter_table,
     "statistics claims": cost_table,
     "statistics twins": twins_tables,
+    "statistics mutants": lambda view: report_tables(),
     "statistics elsewhere": elsewhere_table,
     "statistics build": build_table,
     "evidence-summary": summary,

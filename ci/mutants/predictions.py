@@ -1,0 +1,203 @@
+"""The predicted side of a chapter's checks, and the faults that can be planted in it.
+
+The side is the argument that a check compares with, the assignments and functions of the same
+cell that feed it and nothing measured, and the formulas handed to `glue`.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ci.mutants.operators import Mutant, Source, expressions
+
+SIDE = {"equal": (1, "predicted"), "count": (1, "predicted"), "bound": (1, "bound")}
+SIDE["rate"] = (2, "slope")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A code cell of a chapter; `line` is that of its first line in the chapter's file."""
+
+    source: str
+    line: int
+    figure: bool
+    mutants: tuple[Mutant, ...]
+    reach: int  # the last cell, by number, that can see a fault in this one
+
+
+def cells(notebook: Any, text: str) -> list[Cell]:
+    """The code cells of a chapter, with the mutants of those that are no figures."""
+    found: list[Cell] = []
+    position, claim = 0, ""
+    for cell in notebook.cells:
+        if cell.cell_type != "code" or not cell.source.strip():
+            continue
+        position = text.index(cell.source, position)
+        line = text.count("\n", 0, position) + 1
+        figure = "figure" in cell.metadata.get("tags", [])
+        position += len(cell.source)
+        mutants: list[Mutant] = []
+        if not figure:
+            mutants, claim = _mutants(cell.source, claim)
+        found.append(Cell(cell.source, line, figure, tuple(mutants), 0))
+    loads = [_names(ast.parse(cell.source), ast.Load) for cell in found]
+    stores = [_stored(ast.parse(cell.source)) for cell in found]
+    return [replace(c, reach=_reach(k, loads, stores, found)) for k, c in enumerate(found)]
+
+
+def _reach(start: int, loads: list[set[str]], stores: list[set[str]], found: list[Cell]) -> int:
+    """The last cell that reads, perhaps through others, what a cell binds."""
+    tainted, last = set(stores[start]), start
+    for number in range(start + 1, len(loads)):
+        if loads[number] & tainted and not found[number].figure:
+            tainted |= stores[number]
+            last = number
+    return last
+
+
+def _names(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    return {node.id for node in names if isinstance(node.ctx, context)}
+
+
+def _stored(tree: ast.AST) -> set[str]:
+    """What a cell binds, also by `name[i] = …` and `name.append(…)`."""
+    functions = (n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef))
+    return _names(tree, ast.Store) | {name for name, *_ in _feeds(tree)} | set(functions)
+
+
+def _feeds(tree: ast.AST) -> Iterator[tuple[str, ast.AST, set[str]]]:
+    """A name, the node that gives it a value, and the names read there."""
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        value: ast.AST | None = None
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                pass
+            case (
+                ast.AnnAssign(target=target, value=value)
+                | ast.AugAssign(target=target, value=value)
+            ):
+                targets = [target]
+            case ast.NamedExpr(target=target, value=value):
+                targets = [target]
+            case ast.Call(func=ast.Attribute(attr="append" | "extend", value=target), args=[value]):
+                targets = [target]
+            case ast.FunctionDef(name=name):
+                yield name, node, _names(node, ast.Load)
+                continue
+        if value is None:
+            continue
+        for target in targets:
+            for bound in _bases(target):
+                yield bound, value, _names(value, ast.Load)
+
+
+def _bases(target: ast.expr) -> Iterator[str]:
+    match target:
+        case ast.Name(id=name):
+            yield name
+        case ast.Subscript(value=value) | ast.Attribute(value=value) | ast.Starred(value=value):
+            yield from _bases(value)
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            for part in parts:
+                yield from _bases(part)
+
+
+def _closure(names: Iterable[str], reads: dict[str, set[str]]) -> set[str]:
+    found, waiting = set[str](), set(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting |= reads.get(name, set())
+    return found
+
+
+def _mutants(text: str, claim: str) -> tuple[list[Mutant], str]:
+    """The mutants of a cell, each with the claim it is about, and the last claim named."""
+    source = Source(text)
+    reads: dict[str, set[str]] = {}
+    nodes: dict[str, list[ast.AST]] = {}
+    sharing: dict[int, set[str]] = {}  # of a node that gives several names: all of them
+    for name, node, names in _feeds(source.tree):
+        reads.setdefault(name, set()).update(names)
+        nodes.setdefault(name, []).append(node)
+        sharing.setdefault(id(node), set()).add(name)
+    predicted: list[tuple[ast.expr, str]] = []
+    measured: set[str] = set()
+    for call in (n for n in ast.walk(source.tree) if isinstance(n, ast.Call)):
+        match call.func:
+            case ast.Attribute(attr="Check", value=ast.Name(id="zotk")):
+                pass
+            case ast.Attribute(attr=kind) if kind in SIDE and _has_twins(call):
+                place, name = SIDE[kind]
+                others = [a for k, a in enumerate(call.args) if k != place]
+                for keyword in call.keywords:
+                    if keyword.arg == name:
+                        predicted.append((keyword.value, kind))
+                    elif keyword.arg != "twins":
+                        others.append(keyword.value)
+                if len(call.args) > place:
+                    predicted.append((call.args[place], kind))
+                measured = measured.union(*(_names(node, ast.Load) for node in others))
+            case ast.Name(id="glue") if len(call.args) > 1:
+                predicted.append((call.args[1], "glue"))
+    found: list[Mutant] = []
+    feeding = set[str]()
+    for node, kind in predicted:
+        found += expressions(source, [node])
+        if kind != "glue":
+            found += _whole(source, node, kind)
+            feeding |= _names(node, ast.Load)
+    own = _closure(feeding, reads) - _closure(measured, reads)
+    feeders = [n for name in own for n in nodes.get(name, ()) if sharing[id(n)] <= own]
+    found += expressions(source, feeders)
+    found = list({(m.start, m.end, m.text): m for m in found}.values())
+    found.sort(key=lambda m: (m.start, m.text))
+    named = _claims(source, claim)
+    return [replace(m, scope=_at(named, m.start)) for m in found], named[-1][1]
+
+
+def _has_twins(call: ast.Call) -> bool:
+    return any(keyword.arg in ("twins", None) for keyword in call.keywords)
+
+
+def _claims(source: Source, before: str) -> list[tuple[int, str]]:
+    """Where a cell names claims."""
+    found = [(0, before)]
+    for node in ast.walk(source.tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="Check") | ast.Name(id="Check"),
+                args=[ast.Constant(value=str() as claim), *_],
+            ):
+                found.append((source.span(node)[0], claim))
+    found = sorted(found)
+    if len(found) == 2:  # what precedes the only claim of a cell is about it, too
+        found = [(0, found[1][1])]
+    return found
+
+
+def _at(named: list[tuple[int, str]], position: int) -> str:
+    return [claim for start, claim in named if start <= position][-1]
+
+
+CHANGES = {"count": ("+ 1", "- 1"), "rate": ("+ 0.5", "- 0.5")}
+
+
+def _whole(source: Source, node: ast.expr, kind: str) -> Iterator[Mutant]:
+    """Faults of a prediction as a whole: a factor; for counts one more, for rates half more."""
+    start, end = source.span(node)
+    if isinstance(node, ast.List | ast.Tuple | ast.Dict | ast.ListComp):
+        return  # lists repeat under a factor
+    if isinstance(node, ast.Constant) and kind != "rate":
+        return  # its neighbours are mutants already
+    words = source.text[start:end]
+    if not isinstance(node, ast.Name | ast.Call | ast.Attribute | ast.Subscript | ast.Constant):
+        words = f"({words})"
+    if kind != "rate":
+        yield source.mutant("", start, end, f"2 * {words}")
+    for change in CHANGES.get(kind, ("/ 2",)):
+        yield source.mutant("", start, end, f"{words} {change}")
