@@ -89,10 +89,10 @@ MEASURED = re.compile(
     rf"(?P<multiple>\b(?:{MULTIPLE}\s{COMPARED}|{NEAR}\s{MULTIPLE}|(?:{SMALL}|ten)fold\b"
     rf"|(?:{SMALL}|an?|several|some)\sorders?\sof\smagnitude\b))"
     rf"|(?P<fraction>\b(?:(?:by|within|than|to|{NEAR})\s(?:{NEAR}\s)?{FRACTION}\b"
-    rf"(?![\s-](?:an?\s|ε|as))|(?<!first\s)(?<!second\s)(?<!other\s)(?<!upper\s)(?<!lower\s)"
+    rf"(?![\s-](?:an?\s|the\s|of\s|ε|as))|(?<!first\s)(?<!second\s)(?<!other\s)(?<!upper\s)(?<!lower\s)"
     rf"{FRACTION}\s(?:of\s(?:the|its|their|that|those|what)|its|their|that)\b))"
     rf"|(?P<factor>\bfactors?\s(?:(?:of|near|close\sto|{NEAR})\s)*{COUNT}\b)"
-    rf"|(?P<share>\b(?:{COUNT}|one)\s(?:of|out\sof)\s(?:the\s|its\s)?{COUNT}\b)"
+    rf"|(?P<share>\b(?:{COUNT}|one)\s(?:of|out\sof|in)\s(?:the\s|its\s)?{COUNT}\b)"
     rf"|(?P<percentage>\b(?:{SMALL}|tens\sof|several|a\sfew|half\sa|one)[\s-]per\s?cent\b)"
     rf"|(?P<integer>\b{ABOUT}\s\d+(?:,\d{{3}})*\b(?!\s?[×%‰]|[.,]\d))",
     re.IGNORECASE,

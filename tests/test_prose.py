@@ -106,6 +106,7 @@ CAUGHT = {
     "a factor nearby": ("It has a factor near 713.", "factor", "factor near 713"),
     "a count of runs": ("It fails in 12 of 20 runs.", "share", "12 of 20"),
     "the same in words": ("It fails in three out of the five.", "share", "three out of the five"),
+    "one in a thousand": ("Both stay below one in a thousand.", "share", "one in a thousand"),
     "per cent in words": ("It is known to five per cent.", "percentage", "five per cent"),
     "an integer after about": ("It takes about 2,000 steps.", "integer", "about 2,000"),
     "a claim": (
@@ -215,6 +216,7 @@ EXCLUDED = {
     "an integer": "It has 711 parameters and 10,000 draws; see step 3. Then stop.",
     "a number in words": "An index occurs twice, three times, or in two thirds.",
     "the second half": "The second half of the sentence, the upper half of the tower.",
+    "a formula in words": "It is cheaper by half the logarithm, or by half of $x$.",
     "how many": "One of them, nine of the parts, a factor of d.",
     "a name with digits": "In float32 and x1.5y, at ed732c6.",
     "a date": "On 2026-02-11, or 11.02.2026, at 127.0.0.1.",
