@@ -1,11 +1,18 @@
 """The guard over glued values: every planted formula is seen, every reading passes."""
 
+import base64
+import json
+import re
+from pathlib import Path
 from textwrap import dedent, indent
 
 import pytest
+from claims_book import PIXEL, Book
 
 import zotk
 from ci.glued import CHECKS, THEORY, faults, main
+
+PREFIX = "application/papermill.record/"
 
 HEAD = """
     ```{code-cell} ipython3
@@ -254,3 +261,44 @@ def test_command_line(tmp_path, monkeypatch, capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"chapters/two.md:{FIRST}: a: `2.5` is a number typed in code")
     assert main(["chapters/one.md"]) == 0
+
+
+def test_claims_and_captions_show_what_is_glued_and_no_opt_out(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    book.two = book.two.replace(
+        "$x < 2$, by", "% typed: never shown\n$x < 2$, at most {glue:text}`best:.2f`, by"
+    )
+    book.write()
+    path = book.source / "chapters/two.ipynb"
+    notebook = json.loads(path.read_text())
+    caption = "Line, {glue:text}`best:.1f` % up."
+    cell = {
+        "cell_type": "code",
+        "execution_count": 1,
+        "metadata": {
+            "mystnb": {"image": {"alt": "Up."}, "figure": {"name": "fig:up", "caption": caption}},
+            "typed": {"alt": "never shown"},
+        },
+        "source": "plot()",
+        "outputs": [
+            {
+                "output_type": "display_data",
+                "metadata": {},
+                "data": {"image/png": base64.b64encode(PIXEL).decode(), "text/plain": "<Figure>"},
+            },
+            {
+                "output_type": "display_data",
+                "metadata": {"scrapbook": {"name": "best", "mime_prefix": PREFIX}},
+                "data": {PREFIX + "text/plain": "1.23456"},
+            },
+        ],
+    }
+    notebook["cells"].append(cell)
+    path.write_text(json.dumps(notebook))
+    book.write = lambda: None  # type: ignore[method-assign]
+    status, warnings = book.build()
+    assert (status, warnings) == (0, "")
+    page = (book.site / "chapters/two.html").read_text()
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "at most 1.23, by" in text and "Line, 1.2 % up." in text
+    assert "never shown" not in page
