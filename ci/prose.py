@@ -94,7 +94,7 @@ MEASURED = re.compile(
     rf"|(?P<factor>\bfactors?\s(?:(?:of|near|close\sto|{NEAR})\s)*{COUNT}\b)"
     rf"|(?P<share>\b(?:{COUNT}|one)\s(?:of|out\sof|in)\s(?:the\s|its\s)?{COUNT}\b)"
     rf"|(?P<percentage>\b(?:{SMALL}|tens\sof|several|a\sfew|half\sa|one)[\s-]per\s?cent\b)"
-    rf"|(?P<integer>\b{ABOUT}\s\d+(?:,\d{{3}})*\b(?!\s?[×%‰]|[.,]\d))",
+    rf"|(?P<integer>\b{ABOUT}\s{COUNT}\b(?!\s?[×%‰]|[.,]\d|(?:-\w+)?\sminutes))",
     re.IGNORECASE,
 )
 

@@ -108,6 +108,7 @@ CAUGHT = {
     "the same in words": ("It fails in three out of the five.", "share", "three out of the five"),
     "one in a thousand": ("Both stay below one in a thousand.", "share", "one in a thousand"),
     "per cent in words": ("It is known to five per cent.", "percentage", "five per cent"),
+    "a number in words after about": ("It rises to about two.", "integer", "about two"),
     "an integer after about": ("It takes about 2,000 steps.", "integer", "about 2,000"),
     "a claim": (
         "```{claim} a.b Slope\n:kind: theorem\n\nIn 5 % of them.\n```",
@@ -217,6 +218,7 @@ EXCLUDED = {
     "a number in words": "An index occurs twice, three times, or in two thirds.",
     "the second half": "The second half of the sentence, the upper half of the tower.",
     "a formula in words": "It is cheaper by half the logarithm, or by half of $x$.",
+    "an honest time": "**Time** about forty-five minutes, or about fifty minutes to read.",
     "how many": "One of them, nine of the parts, a factor of d.",
     "a name with digits": "In float32 and x1.5y, at ed732c6.",
     "a date": "On 2026-02-11, or 11.02.2026, at 127.0.0.1.",
