@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci.prose import Finding, lint, main
+from ci.prose import NO_REASON, UNUSED, Finding, lint, main
 
 
 def page(text: str) -> str:
@@ -64,6 +64,72 @@ CAUGHT = {
     "after inline code in HTML": ("A <code>b</code> slope 0.5", "decimal", "0.5"),
     "after a block quotation": ("> said\n\nslope 0.5", "decimal", "0.5"),
     "beside a glue": ("{glue}`a` and 0.5", "decimal", "0.5"),
+    "after a stray closing tag": ("a</pre> <pre>0.5</pre> and 1.5", "decimal", "1.5"),
+    "after bold in hidden HTML": ("<pre>\n<b>a</b> 0.5\n</pre>\n1.5", "decimal", "1.5"),
+    "the same in a block": ("<div>\n</pre>\n<pre>0.5</pre>\n1.5\n</div>", "decimal", "1.5"),
+    "after code with bold": ("<code>a<b>b</b> 0.5</code> and 1.5", "decimal", "1.5"),
+    "a number between dollars": ("The slope $0.51$ is.", "decimal", "0.51"),
+    "times after dollars": ("It is $3$ times faster.", "times", "3 times"),
+    "a decimal in a formula": (
+        r"So $\operatorname{tr}H=1.92$ here.",
+        "formula",
+        r"$\operatorname{tr}H=1.92$",
+    ),
+    "a mean in a formula": (r"By $\mathbb EM^2=6.47$ it.", "formula", r"$\mathbb EM^2=6.47$"),
+    "a factor in a formula": (r"It costs $1.26\log_2L$.", "formula", r"$1.26\log_2L$"),
+    "a decimal below one in it": ("It is $0.42L$.", "formula", "$0.42L$"),
+    "a power of ten in a formula": (r"About $3\cdot10^5$.", "formula", r"$3\cdot10^5$"),
+    "a rounded formula": (r"It is $32^3/27\approx1214$.", "formula", r"$32^3/27\approx1214$"),
+    "a percentage in a formula": (r"In $5\,\%$ of them.", "formula", r"$5\,\%$"),
+    "times in a formula": (r"It is $3\times$ faster.", "formula", r"$3\times$"),
+    "a formula over a line end": ("So $a\n\\approx 1214$.", "formula", r"$a \approx 1214$"),
+    "times after about, once": ("It is about 3 times faster.", "times", "3 times"),
+    "words for times": ("It is three times faster.", "multiple", "three times faster"),
+    "twice as": ("It goes twice as far.", "multiple", "twice as"),
+    "twice the": ("It asks for twice the directions.", "multiple", "twice the"),
+    "twice too": ("It is twice too large.", "multiple", "twice too"),
+    "about twice": ("It moves by about twice.", "multiple", "about twice"),
+    "tens of times": ("It starts tens of times lower.", "multiple", "tens of times lower"),
+    "over a line end in words": ("It is three\ntimes faster.", "multiple", "three times faster"),
+    "tenfold": ("A tenfold cost.", "multiple", "tenfold"),
+    "orders of magnitude": (
+        "It is two orders of magnitude off.",
+        "multiple",
+        "two orders of magnitude",
+    ),
+    "an order of magnitude": ("An order of magnitude more.", "multiple", "An order of magnitude"),
+    "by half": ("It overstates the error by half.", "fraction", "by half"),
+    "within a fifth": ("It is sharp to within a fifth.", "fraction", "within a fifth"),
+    "less than a third": ("It takes less than a third.", "fraction", "than a third"),
+    "a third of its": ("It keeps a third of its variance.", "fraction", "a third of its"),
+    "half of the": ("So half of the digits are lost.", "fraction", "half of the"),
+    "a factor in words": ("It gains a factor of ten.", "factor", "factor of ten"),
+    "a factor in digits": ("The factor 52 is lost.", "factor", "factor 52"),
+    "a factor nearby": ("It has a factor near 713.", "factor", "factor near 713"),
+    "a count of runs": ("It fails in 12 of 20 runs.", "share", "12 of 20"),
+    "the same in words": ("It fails in three out of the five.", "share", "three out of the five"),
+    "one in a thousand": ("Both stay below one in a thousand.", "share", "one in a thousand"),
+    "per cent in words": ("It is known to five per cent.", "percentage", "five per cent"),
+    "a number in words after about": ("It rises to about two.", "integer", "about two"),
+    "an integer after about": ("It takes about 2,000 steps.", "integer", "about 2,000"),
+    "a claim": (
+        "```{claim} a.b Slope\n:kind: theorem\n\nIn 5 % of them.\n```",
+        "percentage",
+        "5 %",
+    ),
+    "a claim in colons": (":::{claim} a.b Slope\nThe slope is 0.5.\n:::", "decimal", "0.5"),
+    "a claim in a box": ("````{note}\n```{claim} a.b S\nIs 0.5.\n```\n````", "decimal", "0.5"),
+    "the title of a claim": ("```{claim} a.b Slope 0.5\nIt is.\n```", "decimal", "0.5"),
+    "the alternative text of a figure": (
+        "```{figure} a.png\n:width: 50%\n:alt: slope 0.5\n\nT\n```",
+        "decimal",
+        "0.5",
+    ),
+    "the same in YAML": (
+        "```{figure} a.png\n---\nscale: 0.5\nalt: slope 1.5\n---\nT\n```",
+        "decimal",
+        "1.5",
+    ),
 }
 
 
@@ -96,8 +162,14 @@ def test_a_bare_colon_fence_is_prose() -> None:
 
 
 EXCLUDED = {
-    "mathematics": "The slope $0.5$ is $12\\%$ or $3\\times$.",
+    "mathematics": r"The slope $\frac12$ is $2d+4$ or $0.5\,L\log_2L$, and $10^{-3}$.",
     "mathematics over a line end": "The slope $a +\n0.5$ is.",
+    "the value of a symbol": r"Take $h=1.5$, $\eta_0 = 0.125$, $\eta\beta=1.25$, $\sigma^2=0.15$.",
+    "a size that is no number": r"So $\log_2\binom{2D}D\approx2D$ holds, $n\approx12d$.",
+    "formulas in a proof": "````{prf:proof}\nSo $t\\le0.267$, twice the sum.\n````",
+    "formulas in a claim": "```{claim} a.b S\nSo $t\\le0.267$, half of the sum.\n```",
+    "formulas in an exercise": "```{exercise}\nShow $t\\le0.267$, twice as fast.\n```",
+    "formulas in a claim in a box": "````{note}\n```{claim} a.b S\n$t\\le0.267$\n```\n````",
     "double dollars": "$$\n0.5\n$$",
     "labelled double dollars": "$$\n0.5\n$$ (eq:a)",
     "amsmath": "\\begin{align}\na &= 0.5\n\\end{align}",
@@ -110,13 +182,10 @@ EXCLUDED = {
     "a bare fence": "```\nx = 0.5\n```",
     "indented code": "    x = 0.5",
     "a code cell": "```{code-cell} ipython3\n:tags: [a]\nx = 0.5\n```",
-    "a claim": "```{claim} a.b Slope 0.5\n:kind: theorem\n\nIn 5 %, 3 times 0.5.\n```",
-    "a claim in colons": ":::{claim} a.b Slope 0.5\nThe slope is 0.5.\n:::",
-    "a claim in a box": "````{note}\n```{claim} a.b Slope\nThe slope is 0.5.\n```\n````",
     "a block quotation": "> The slope is 0.5,\n> or 5 %.",
     "a quotation in a box": "```{admonition} What the paper says\n> b = 0.605\n```",
     "front matter": "---\ntitle: slope 0.5\n---\n\nText.",
-    "options": "```{figure} a.png\n:width: 50%\n:alt: slope 0.5\n\nText.\n```",
+    "options": "```{figure} a.png\n:width: 50%\n:name: fig-0.5\n\nText.\n```",
     "options in YAML": "```{figure} a.png\n---\nwidth: 50%\nscale: 0.5\n---\nText.\n```",
     "options over nested boxes": "::::{grid} 2\n:::{card} Word\n:width: 50%\nText.\n:::\n::::",
     "a path": "```{figure} a/0.5/b.png\nText.\n```",
@@ -148,7 +217,11 @@ EXCLUDED = {
     "an image size": "An 8×8 image, 64 × 64, 3×3×3 and 8×8×C, 8 × 8 × C.",
     "a layer list": "The network 784-1024-10.",
     "an integer": "It has 711 parameters and 10,000 draws; see step 3. Then stop.",
-    "a number in words": "It is three times faster.",
+    "a number in words": "An index occurs twice, three times, or in two thirds.",
+    "the second half": "The second half of the sentence, the upper half of the tower.",
+    "a formula in words": "It is cheaper by half the logarithm, or by half of $x$.",
+    "an honest time": "**Time** about forty-five minutes, or about fifty minutes to read.",
+    "how many": "One of them, nine of the parts, a factor of d.",
     "a name with digits": "In float32 and x1.5y, at ed732c6.",
     "a date": "On 2026-02-11, or 11.02.2026, at 127.0.0.1.",
 }
@@ -160,8 +233,8 @@ def test_what_may_be_typed(text: str) -> None:
 
 
 OPAQUE_DIRECTIVES = (
-    "claim", "math", "code-cell", "code", "code-block", "sourcecode", "toctree",
-    "epigraph", "highlights", "pull-quote",
+    "math", "code-cell", "code", "code-block", "sourcecode", "toctree", "epigraph", "highlights",
+    "pull-quote",
 )  # fmt: skip
 
 
@@ -253,6 +326,101 @@ def test_lines_survive_any_order_of_blocks(fragments: list[str]) -> None:
         expected += [start + line for line in FRAGMENTS[fragment]]
         start += fragment.count("\n")
     assert [finding.line for finding in lint("".join(fragments))] == expected
+
+
+CELL = """
+    # Title
+
+    ```{code-cell} ipython3
+    ---
+    mystnb:
+      image:
+        alt: "A line of slope 0.5, three times as steep as the other, with 12 dots."
+      figure:
+        name: fig:slope-0.5
+        caption: |
+          First line, $x=0.5$.
+          The slope {glue:text}`slope:.2f` is 1.5.
+    tags: [figure, hide-input]
+    ---
+    x = 2.5
+    ```
+    """
+
+
+def test_alternative_text_and_caption_of_a_cell_are_prose() -> None:
+    assert found(CELL) == [(7, "0.5"), (7, "three times as"), (12, "1.5")]
+    short = CELL.replace("caption: |\n          First", 'caption: "First').replace("1.5.", '1.5."')
+    assert found(short) == [(7, "0.5"), (7, "three times as"), (10, "1.5")]  # where it starts
+
+
+def test_a_cell_says_why_a_number_is_typed() -> None:
+    both = "typed:\n      alt: limits of the axis\n      caption: as printed\n    tags:"
+    assert found(CELL.replace("tags:", both)) == []
+    alt = "typed: {alt: limits of the axis}\n    tags:"
+    assert found(CELL.replace("tags:", alt)) == [(12, "1.5")]
+    empty = 'typed: {alt: ""}\n    tags:'
+    assert (13, NO_REASON) in found(CELL.replace("tags:", empty))
+    unused = CELL.replace("is 1.5", "is steep").replace("tags:", both)
+    assert found(unused) == [(15, UNUSED)]
+
+
+def test_a_caption_without_numbers_and_other_cells_pass() -> None:
+    assert found("```{code-cell} ipython3\n---\ntags: [a]\n---\nx = 0.5\n```") == []
+    assert found("```{code-cell} ipython3\n---\nx: 0.5\n```") == []
+    assert found("```{code-cell} ipython3\n```") == []
+
+
+EXCUSED = {
+    "a paragraph": "% typed: a setting\nThe slope is 0.5,\nand 5 %.",
+    "a formula": "% typed: a setting\nIt is $0.531$ or $a=0.56b$.",
+    "words": "% typed: exact\nIt costs twice as much.",
+    "a heading": "% typed: a name\n# Slope 0.5",
+    "a list": "% typed: settings\n- slope 0.5\n- slope 1.5",
+    "an item": "- one\n\n  % typed: a setting\n  slope 0.5",
+    "a table": "% typed: settings\n| a |\n|---|\n| 0.5 |",
+    "the head of a table": "% typed: settings\n| 0.5 |\n|---|\n| a |",
+    "a title": "% typed: a name\n```{note} slope 0.5\nText.\n```",
+    "a figure": "% typed: limits\n```{figure} a.png\n:alt: slope 0.5\n\nText.\n```",
+    "in a directive": "```{note}\n% typed: a setting\nslope 0.5\n```",
+    "in a claim": "```{claim} a.b S\n:kind: theorem\n\n% typed: the check reads it\nIs 0.5.\n```",
+    "HTML": "% typed: a setting\n<div>\nslope 0.5\n</div>",
+}
+
+
+@pytest.mark.parametrize("text", EXCUSED.values(), ids=EXCUSED.keys())
+def test_a_comment_says_why_a_number_is_typed(text: str) -> None:
+    assert lint(text + "\n") == []
+    without = "\n".join(line for line in text.split("\n") if "typed:" not in line)
+    assert lint(without + "\n") != []
+
+
+NOT_EXCUSED = {
+    "without a reason": ("% typed:\nslope 0.5", [(1, NO_REASON)]),
+    "for nothing": ("% typed: a setting\nText.", [(1, UNUSED)]),
+    "at the end": ("Text.\n\n% typed: a setting", [(3, UNUSED)]),
+    "a line above": ("% typed: a setting\n\nslope 0.5", [(1, UNUSED), (3, "0.5")]),
+    "what follows at once": ("% typed: a name\n# Slope 0.5\nslope 1.5", [(3, "1.5")]),
+    "the paragraph after": ("% typed: a\nslope 0.5\n\nslope 1.5", [(4, "1.5")]),
+    "the body of a directive": (
+        "% typed: a name\n```{note} slope 0.5\nslope 1.5\n```",
+        [(3, "1.5")],
+    ),
+    "another comment": ("% slope\nslope 0.5", [(2, "0.5")]),
+    "in a quotation": ("> % typed: a setting\n> slope 0.5", []),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), NOT_EXCUSED.values(), ids=NOT_EXCUSED.keys())
+def test_a_comment_excuses_the_block_below_alone(
+    text: str, expected: list[tuple[int, str]]
+) -> None:
+    assert [(finding.line, finding.text) for finding in lint(text + "\n")] == expected
+
+
+def test_an_opt_out_at_fault_is_told_in_words() -> None:
+    (finding,) = lint("% typed: a setting\nText.\n")
+    assert str(finding) == "1: `typed` excuses nothing: take it away"
 
 
 def test_command_line(tmp_path, monkeypatch, capsys) -> None:
