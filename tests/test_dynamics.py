@@ -83,6 +83,13 @@ def test_the_limit_is_a_projection():
         _ = zotk.gradient_descent(K, F0, Y, CRITICAL * (1 + 1e-9)).limit
 
 
+def test_at_the_critical_rate_itself_there_is_no_limit():
+    curve = zotk.gradient_descent(torch.diag(torch.tensor([1.0, 2.0])).double(), F0[:2], Y[:2], 2.0)
+    assert curve.critical_lr == 2.0  # 2N/λ, without rounding
+    with pytest.raises(ValueError, match=r"limit exists below 2\.0"):
+        _ = curve.limit
+
+
 def test_a_linear_model_trained_for_real():
     theta = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.SGD([theta], lr=0.1)
