@@ -95,6 +95,7 @@ READ = {
     "one minus": 'glue("a", 1 - min(values))',
     "a parameter": 'glue("a", d)',
     "a checked function elsewhere": 'glue("a", formula(64))',
+    "a formula that a check reads": 'x = 3 * d\nglue("a", x)\ncheck.equal(values, x, twins={})',
     "a reading with a name": 'share = values.mean() / values.max()\nglue("a", share)',
     "in a loop": 'for name, v in {"a": values}.items():\n    glue(f"a-{name}", v.mean())',
     "over pairs": 'for name, v in zip(("a", "b"), values):\n    glue(name, v)',
@@ -154,6 +155,17 @@ PLANTED = {
     "a formula that adds up": ('t = values[0] / values[1]\nt += 3 * d\nglue("a", t)', "3 * d"),
     "one branch": ('glue("a", values[0] if d else 3 * d)', "3 * d"),
     "after `with`": ('with torch.no_grad():\n    a = 3 * d\nglue("a", a)', "3 * d"),
+    "a lambda no check reads": ('f = lambda n: 3 * n\nglue("a", f(d))', "calls `f`"),
+    "a scalar product": ('glue("a", (values @ values).item())', "values @ values"),
+    "a generator": ('glue("a", float(check.generator()))', "check.generator()"),
+    "one without a name": (
+        'glue("a", float(zotk.Check("a").generator()))',
+        "generator()",
+    ),
+    "what a round leaves to the next": (
+        'last = values\nfor v in values:\n    glue("a", last)\n    last = 3 * v',
+        "3 * v",
+    ),
     "in `if`": ('if d > 3:\n    glue("a", 3 * d)', "3 * d"),
 }
 
