@@ -44,7 +44,7 @@ class Work:
         self.code, self.chapters = self.plan.open_code(), self.plan.open_chapters(BATCH)
         started, total = time.monotonic(), len(self.code) + sum(len(n) for _, n in self.chapters)
         print(f"{total} mutants to judge", flush=True)
-        if not total:
+        if not total or started > self.deadline:
             return
         tests.preload()
         before = len(self.plan.results.read())
@@ -134,6 +134,8 @@ class Work:
         kept = self.plan.root / ".cache/mutants/traces"
         for test in tests.judges(judge.place):
             started = time.monotonic()
+            if started > self.deadline:
+                break
             with contextlib.suppress(Dead):
                 found = tests.traced(judge.place, kept, test)
                 judge.learn(found)
