@@ -30,6 +30,7 @@ PRELOADED = (
     *("torch", "torch.func", "scipy.stats", "scipy.integrate"),
     *("scipy.io", "sklearn.datasets", "matplotlib.pyplot", "ipywidgets", "hypothesis"),
     *("nbformat", "jupytext", "papermill", "sphinx.cmd.build", "myst_nb", "sphinx_proof"),
+    *("IPython.core.interactiveshell", "matplotlib_inline.backend_inline"),
     *("sphinxcontrib.bibtex", "PIL.Image", "networkx", "pytest"),
 )
 LEFT = (".git", ".venv", "build", "__pycache__", ".*_cache", ".cache", ".hypothesis", "*.ipynb")

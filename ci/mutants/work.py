@@ -32,7 +32,6 @@ class Work:
         fork = multiprocessing.get_context("fork")
         self._next = {"code": fork.Value("i", 0), "chapters": fork.Value("i", 0)}
         self._number = 0  # of this process
-        self._settled: set[tuple[str, Mutant]] = set()  # by this process
 
     @property
     def scratch(self) -> Path:
@@ -44,7 +43,7 @@ class Work:
         self.code, self.chapters = self.plan.open_code(), self.plan.open_chapters(BATCH)
         started, total = time.monotonic(), len(self.code) + sum(len(n) for _, n in self.chapters)
         print(f"{total} mutants to judge", flush=True)
-        if not total:
+        if not total or started > self.deadline:
             return
         tests.preload()
         before = len(self.plan.results.read())
@@ -125,46 +124,31 @@ class Work:
     # ---- modules ----
 
     @cached_property
-    def _judge(self) -> tests.Judge:
-        """A copy of the repository and which tests run what in it.
+    def _judge(self) -> tests.Judge | None:
+        """A copy of the repository and which tests run what in it; None if time runs out before.
 
-        Finding out takes minutes, of which half go to mutants that the tests just traced run.
+        A mutant is judged by all its tests or not at all: kills by a part of them, without the
+        survivals, would make the share too good.
         """
         judge = tests.Judge(tests.copy(self.plan.root, self.scratch / "copy"))
         kept = self.plan.root / ".cache/mutants/traces"
         for test in tests.judges(judge.place):
-            started = time.monotonic()
+            if time.monotonic() > self.deadline:
+                return None
             with contextlib.suppress(Dead):
-                found = tests.traced(judge.place, kept, test)
-                judge.learn(found)
-                until = min(2 * time.monotonic() - started, self.deadline)
-                self._early(judge, set(found["tests"]), until)
+                judge.learn(tests.traced(judge.place, kept, test))
         return judge
-
-    def _early(self, judge: tests.Judge, known: set[str], until: float) -> None:
-        """Judge by some tests alone; what they do not notice is left for later."""
-        for file, mutant in self.code:
-            if time.monotonic() > until:
-                return
-            listed = [test for test in judge.covering(file, mutant) if test in known]
-            if listed and (file, mutant) not in self._settled:
-                self._settle(judge, file, mutant, listed, last=False)
 
     def _module(self, file: str, mutant: Mutant) -> None:
         """Judge one mutant of a module by the tests that run it."""
         judge = self._judge
-        if (file, mutant) not in self._settled and time.monotonic() < self.deadline:
-            self._settle(judge, file, mutant, judge.covering(file, mutant), last=True)
-
-    def _settle(
-        self, judge: tests.Judge, file: str, mutant: Mutant, listed: list[str], *, last: bool
-    ) -> None:
+        if judge is None or time.monotonic() > self.deadline:
+            return
+        listed = judge.covering(file, mutant)
         started = time.monotonic()
         killer = judge.judge(file, mutant, listed) if listed else NOBODY
-        if last or killer is not None:
-            self._settled.add((file, mutant))
-            seconds = time.monotonic() - started
-            self.plan.results.add(identity(file, mutant), file, killer, seconds)
+        seconds = time.monotonic() - started
+        self.plan.results.add(identity(file, mutant), file, killer, seconds)
 
     # ---- a sample ----
 
