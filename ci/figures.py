@@ -208,8 +208,8 @@ def _told(figure: Figure, axes: Axes, which: str) -> bool:
 def _outer(one: Axes, other: Axes, which: str) -> bool:
     """Does `one` begin the row (for x: end the column) of panels in which `other` stands?"""
     a, b = one.get_subplotspec(), other.get_subplotspec()
-    if a is None or b is None or a.get_gridspec() != b.get_gridspec():
-        return False
+    if a is None or b is None or a == b or a.get_gridspec() != b.get_gridspec():
+        return False  # equal: twins, which have axes of their own
     if which == "y":
         return bool(a.is_first_col() and a.rowspan == b.rowspan)
     return bool(a.is_last_row() and a.colspan == b.colspan)
