@@ -75,7 +75,9 @@ def judge(
     """
     wrong = raised(chapter, notebook)
     if wrong is None and status:
-        wrong = f"papermill ended with status {status}{reached(chapter, notebook)}\n{last(log)}"
+        wrong = (
+            f"papermill ended with status {status}{reached(chapter, notebook, report)}\n{last(log)}"
+        )
     if wrong is None and (rest := left_out(notebook)):
         wrong = f"{place(chapter, rest[0])}: was not executed\n" + tail(rest[0].source)
     if wrong is None and not agree(notebook, report):
@@ -120,9 +122,9 @@ def left_out(notebook: Any) -> list[Any]:
     return [cell for cell in code_cells(notebook) if cell.execution_count is None]
 
 
-def reached(chapter: str, notebook: Any) -> str:
-    """Where a run that ended without an error in a cell had come to."""
-    rest = left_out(notebook)
+def reached(chapter: str, notebook: Any, report: Report | None) -> str:
+    """Where a run that ended without an error in a cell had come to; the watcher counts cells."""
+    rest = code_cells(notebook)[len(report or []) :]
     return f" before {place(chapter, rest[0])} was done" if rest else ""
 
 

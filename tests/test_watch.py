@@ -134,7 +134,8 @@ def test_judging() -> None:
     notebook, report = run_of({})
 
     def judged(status: int = 0, log: str = "", profile: str = "quick") -> str:
-        return str(judge.judge("one", profile, notebook, report, status=status, log=log))
+        seen = report if not status else []  # a kernel died in its first cell
+        return str(judge.judge("one", profile, notebook, seen, status=status, log=log))
 
     assert judged() == judged(profile="checks") == "None"  # a page of tables
     assert "the watcher" in str(judge.judge("one", "quick", notebook, None))
