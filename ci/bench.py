@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 import zotk
+from ci.console import any_locale
 from zotk.models import Model
 
 PART = 300  # draws of the plain loops that are really timed
@@ -323,6 +324,7 @@ def tangents(widths: tuple[int, ...] = (784, 1024, 1024, 10), n: int = 64) -> No
 
 def main() -> None:
     """All benchmarks."""
+    any_locale()
     torch.set_num_threads(1)
     kernels()
     descent()

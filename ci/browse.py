@@ -35,6 +35,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from ci import links
+from ci.console import any_locale
 
 FLAGS = (
     "--headless=new",
@@ -309,6 +310,7 @@ def browse(site: Path, shots: Path, wanted: Iterable[str] = ()) -> dict[str, lis
 
 def main(arguments: list[str] | None = None) -> int:
     """0 when every page is sound, else 1 with each fault listed under its page."""
+    any_locale()
     parser = argparse.ArgumentParser(description="Open every page of a built site in Chromium.")
     parser.add_argument("site", type=Path)
     parser.add_argument("--shots", type=Path, default=Path("build/shots"))

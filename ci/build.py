@@ -22,6 +22,7 @@ import nbformat
 
 from ci import gpu
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
+from ci.console import any_locale
 from ci.judge import ANSI, tail
 from ci.run import TIED, environment, only_one
 
@@ -169,6 +170,7 @@ def build(root: Path, profile: str = "quick", seed: int = 0) -> tuple[Path, bool
 
 
 def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    any_locale()
     parser = argparse.ArgumentParser(prog="python -m ci.build", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=("quick", "full"), default="quick")
     parser.add_argument("--seed", type=int, default=0, help="seed of the book")

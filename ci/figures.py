@@ -23,11 +23,12 @@ from matplotlib.category import StrCategoryFormatter
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 from numpy.typing import NDArray
 
 FATAL = ("empty axes", "line outside")
 MAY = ("short line", "no finite point", "equal lines", "no label")  # a figure may, with a reason
+NO_LINE = ("None", "none", "", " ")
 SHORT = 0.1  # of the x axis
 EXCUSE = re.compile(r"^[ \t]*#[ \t]*figure may have\b(.*)$", re.MULTILINE)
 
@@ -61,8 +62,8 @@ def faults(figure: Figure) -> list[Fault]:
 def excused(source: str, found: Sequence[Fault]) -> tuple[list[str], list[str]]:
     """What is wrong with the figures of a cell whose `source` may excuse some of it; idle excuses.
 
-    An excuse without a reason, or of what no figure may have, is wrong itself. Equal faults (of
-    the frames of an explorer) are told once.
+    An excuse without a reason, or of what no figure may have, is wrong itself. Of each rule the
+    first fault is told, and how many more there are: an explorer has many frames.
     """
     wrong, idle = [], []
     excuses: set[str] = set()
@@ -74,10 +75,11 @@ def excused(source: str, found: Sequence[Fault]) -> tuple[list[str], list[str]]:
             wrong.append(f"say why: `# figure may have {rule}: …`")
         else:
             excuses.add(rule)
-    for rule, text in dict.fromkeys(found):
-        if rule not in excuses:
+    for rule in [rule for rule in (*FATAL, *MAY) if rule not in excuses]:
+        if texts := [text for broken, text in found if broken == rule]:
+            more = f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else ""
             hint = f"; if this is meant, `# figure may have {rule}: why`" if rule in MAY else ""
-            wrong.append(f"{text}{hint}")
+            wrong.append(f"{texts[0]}{more}{hint}")
     for rule in sorted(excuses - {rule for rule, _ in found}):
         idle.append(f"no figure here has {rule}: take the comment away")
     return wrong, idle
@@ -116,7 +118,9 @@ def _line_faults(axes: Axes, line: Line2D) -> Iterator[tuple[str, str]]:
         return
     in_data = line.get_transform().contains_branch_seperately(axes.transData)[0]
     upright = len(finite) == 2 and finite[0, 0] == finite[1, 0]  # marks a place on the axis
-    if not axes.axison or axes.name != "rectilinear" or not in_data or upright or len(finite) < 2:
+    drawn = len(finite) > 1 and line.get_linestyle() not in NO_LINE  # more than a point, or points
+    plain = axes.axison and axes.name == "rectilinear" and in_data
+    if not (drawn and plain) or upright:
         return
     x = line.get_transform().transform(finite)[:, 0]
     share = (min(x.max(), axes.bbox.x1) - max(x.min(), axes.bbox.x0)) / axes.bbox.width
@@ -149,7 +153,7 @@ def _outside(axes: Axes, artist: Line2D | PathCollection) -> bool:
         points = artist.get_offset_transform().transform(offsets)
     else:
         path = artist.get_transform().transform_path(artist.get_path())
-        if artist.get_linestyle() not in ("None", "", " "):
+        if artist.get_linestyle() not in NO_LINE:
             return not path.intersects_bbox(view, filled=False)
         points = np.asarray(path.vertices)
     points = points[np.isfinite(points).all(axis=1)]
@@ -204,8 +208,8 @@ def _told(figure: Figure, axes: Axes, which: str) -> bool:
 def _outer(one: Axes, other: Axes, which: str) -> bool:
     """Does `one` begin the row (for x: end the column) of panels in which `other` stands?"""
     a, b = one.get_subplotspec(), other.get_subplotspec()
-    if a is None or b is None or a.get_gridspec() != b.get_gridspec():
-        return False
+    if a is None or b is None or a == b or a.get_gridspec() != b.get_gridspec():
+        return False  # equal: twins, which have axes of their own
     if which == "y":
         return bool(a.is_first_col() and a.rowspan == b.rowspan)
     return bool(a.is_last_row() and a.colspan == b.colspan)
@@ -213,7 +217,7 @@ def _outer(one: Axes, other: Axes, which: str) -> bool:
 
 def _in_words(axis: Axis) -> bool:
     formatter = axis.get_major_formatter()
-    if not isinstance(formatter, FixedFormatter | StrCategoryFormatter):
+    if not isinstance(formatter, FixedFormatter | FuncFormatter | StrCategoryFormatter):
         return False
     return any(
         word.isalpha()

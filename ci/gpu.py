@@ -29,6 +29,7 @@ import torch
 
 from ci import evidence, run
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
+from ci.console import any_locale
 
 _FILE = {"device": str, "date": str, "seed": int, "versions": dict, "chapters": dict}
 _CHAPTER = {
@@ -188,6 +189,7 @@ def _shaped(data: Any, fields: Mapping[str, Any], where: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    any_locale()
     parser = argparse.ArgumentParser(prog="python -m ci.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")

@@ -32,6 +32,14 @@ def tail(text: str) -> str:
     return "\n".join("    " + line for line in [*cut, *lines[-SHOWN_LINES:]])
 
 
+def last(log: str) -> str:
+    """The end of papermill's log: what the kernel said, and of papermill's traceback its reason."""
+    before, trace, after = log.rpartition("Traceback (most recent call last):\n")
+    if not trace:
+        return tail(log)
+    return tail(before + after.rstrip().rpartition("\n")[2])
+
+
 def place(chapter: str, cell: Mapping[str, Any], line: int = 1) -> str:
     """Where a line of a cell (its first: 1) stands: `chapters/NAME.md:LINE`."""
     start = cell["metadata"].get(LINE)
@@ -67,12 +75,14 @@ def judge(
     """
     wrong = raised(chapter, notebook)
     if wrong is None and status:
-        wrong = f"papermill ended with status {status}{reached(chapter, notebook)}\n{tail(log)}"
+        wrong = (
+            f"papermill ended with status {status}{reached(chapter, notebook, report)}\n{last(log)}"
+        )
     if wrong is None and (rest := left_out(notebook)):
         wrong = f"{place(chapter, rest[0])}: was not executed\n" + tail(rest[0].source)
     if wrong is None and not agree(notebook, report):
         wrong = (
-            f"the watcher in its kernel (ci/watch.py) did not see the cells that ran\n{tail(log)}"
+            f"the watcher in its kernel (ci/watch.py) did not see the cells that ran\n{last(log)}"
         )
     if wrong is not None:
         return wrong
@@ -112,9 +122,9 @@ def left_out(notebook: Any) -> list[Any]:
     return [cell for cell in code_cells(notebook) if cell.execution_count is None]
 
 
-def reached(chapter: str, notebook: Any) -> str:
-    """Where a run that ended without an error in a cell had come to."""
-    rest = left_out(notebook)
+def reached(chapter: str, notebook: Any, report: Report | None) -> str:
+    """Where a run that ended without an error in a cell had come to; the watcher counts cells."""
+    rest = code_cells(notebook)[len(report or []) :]
     return f" before {place(chapter, rest[0])} was done" if rest else ""
 
 

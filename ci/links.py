@@ -20,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
+from ci.console import any_locale
+
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 SOURCE_SUFFIXES = (".md", ".ipynb", ".rst")
 
@@ -180,6 +182,7 @@ def problems(site: Path, wanted: Iterable[str] = ()) -> list[Problem]:
 
 def main(arguments: list[str] | None = None) -> int:
     """0 when the site has no static fault, else 1 with one line for each."""
+    any_locale()
     parser = argparse.ArgumentParser(description="Static faults of a built site.")
     parser.add_argument("site", type=Path)
     parser.add_argument("--toc", type=Path, default=Path("book/_toc.yml"))

@@ -38,6 +38,8 @@ from markdown_it.token import Token
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
+from ci.console import any_locale
+
 # as in _config.yml, less linkify: addresses are recognised below
 EXTENSIONS = {"amsmath", "colon_fence", "deflist", "dollarmath", "substitution", "tasklist"}
 
@@ -427,6 +429,7 @@ def _line(pieces: list[Piece], offset: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
+    any_locale()
     pages = [Path(a) for a in arguments]
     pages = pages or sorted([*Path("chapters").glob("*.md"), *Path("book").glob("*.md")])
     if not pages:

@@ -39,8 +39,13 @@ from ci.judge import LINE, REPORT, SEED, code_cells, evidence, judge, place, tai
 LIMITS = {"quick": 90.0, "checks": 90.0, "full": 0.0}  # seconds a chapter; 0: no limit
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "ipywidgets", "papermill")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-# torch 2.13 compiles its own forward-mode rules with a deprecated function of its own
-WARNINGS = ("error", "ignore::DeprecationWarning:torch.jit._script")
+# torch 2.13 compiles its own forward-mode rules with a deprecated function of its own; on Python
+# 3.12 and 3.13 tornado 6.6, which starts every kernel, asks asyncio for a loop before there is one
+WARNINGS = (
+    "error",
+    "ignore::DeprecationWarning:torch.jit._script",
+    "ignore::DeprecationWarning:tornado.ioloop",
+)
 TIED = Path(__file__).with_name("tied.py")
 
 

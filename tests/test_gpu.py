@@ -37,6 +37,10 @@ device = "auto"
 draws = 10
 ```
 
+```{claim} one.draws The draws
+A thousand.
+```
+
 ```{code-cell} ipython3
 import zotk
 
@@ -56,6 +60,7 @@ import matplotlib.pyplot as plt
 zotk.use_style()
 if draws == 1000:
     plt.plot([0, 1])
+    plt.gca().set(xlabel="x", ylabel="y")
     plt.show()
 ```
 """

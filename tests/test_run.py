@@ -14,10 +14,12 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from claims_book import record
 
 from ci import run
 from ci.chapters import ROOT, Chapter, ChapterError, in_book, plan
 from ci.evidence import MIME
+from ci.judge import code_cells, tail
 
 HEAD = """---
 kernelspec: {display_name: Python 3, language: python, name: python3}
@@ -31,7 +33,8 @@ device = "auto"
 rate = 0.5
 ```
 """
-RECORD = f"display({{{MIME!r}: {{'id': 'a.b'}}, 'text/plain': 'card'}}, raw=True)"
+CLAIM = "\n```{claim} a.b One is one\nIt is.\n```\n"
+RECORD = f"display({{{MIME!r}: {record('a.b')!r}, 'text/plain': 'card'}}, raw=True)"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -80,12 +83,51 @@ def freshness(root: Path, **wanted: object) -> dict[str, bool]:
 
 # ---- one real run of good and bad chapters ----
 
+FIGURES = (
+    CLAIM
+    + cell(
+        "# the first\n"
+        "import matplotlib.pyplot as plt\n"
+        "from IPython.display import display\n"
+        "from matplotlib_inline.backend_inline import set_matplotlib_formats\n"
+        "set_matplotlib_formats('svg')  # as use_style does\n"
+        "times = [1, 2, 3]\n"
+        "def draw():\n"
+        "    fig, ax = plt.subplots()\n"
+        "    ax.plot(times, times)\n"
+        "    ax.set(xlabel='t', ylabel='t')\n"
+        "    return ax\n"
+        "draw()\n"
+        "plt.show()",
+        "figure",
+    )
+    + cell(f"# the check\ntimes = [1, 2]\n{RECORD}")
+    + cell("# the second\nax = draw()\nax.plot(times, times)\nplt.show()", "figure")
+    + cell(
+        "# frames\n"
+        "# figure may have short line: not so\n"
+        "import io\n"
+        "fig, ax = plt.subplots()\n"
+        "fig.savefig(io.BytesIO())\n"
+        "plt.close(fig)",
+        "figure",
+    )
+    + cell("# global\nimport numpy as np\nx = np.random.rand()")
+)
+
+
+def line_of(ran: SimpleNamespace, chapter: str, text: str) -> int:
+    """Where a line first stands in the source, from 1."""
+    lines = (ran.root / f"chapters/{chapter}.md").read_text().splitlines()
+    return lines.index(text) + 1
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     foreign = {"PYTHONSTARTUP": "/nowhere.py", "MPLBACKEND": "nonsense", "OMP_NUM_THREADS": "7"}
     chapters = {
-        "good": cell(
+        "good": CLAIM
+        + cell(
             "import os, warnings\n"
             "from IPython.display import display\n"
             f"{RECORD}\n"
@@ -93,9 +135,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
         ),
         "raises": cell("x = 1") + cell("def f():\n    return 1 / 0\nf()") + cell("print(2)"),
         "warns": cell("import warnings\nwarnings.warn('beware', DeprecationWarning)"),
+        "dies": cell(
+            "import os\nos.write(2, b'the machine is out of memory')\nos.kill(os.getpid(), 9)"
+        ),
+        "unsound": CLAIM.replace("a.b", "a.bc")
+        + cell(
+            "from IPython.display import display\n"
+            + RECORD.replace("'near': True", "'near': False").replace("3.0", "30.0")
+        ),
+        "drawn": FIGURES,
         "shifts": cell(
             "import os, pathlib\n"
-            "source = pathlib.Path(os.environ['PYTHONPATH'], 'chapters/shifts.md')\n"
+            "root = os.environ['PYTHONPATH'].split(os.pathsep)[0]\n"
+            "source = pathlib.Path(root, 'chapters/shifts.md')\n"
             "source.write_text(source.read_text() + '!')"
         ),
     }
@@ -117,27 +169,63 @@ def test_a_good_chapter_is_kept(ran: SimpleNamespace) -> None:
     assert record is not None and record["checks"] == 1 and record["cells"] == 2
     assert record["seconds"] > 0 and record["versions"]["numpy"]
     notebook = nbformat.read(chapter.notebook, as_version=4)
-    assert run.code_cells(notebook)[-1].outputs[-1].text == "0 0.5 1 module://matplotli\n"
-    assert [c.id for c in notebook.cells] == [f"cell-{n:03d}" for n in range(4)]
+    assert code_cells(notebook)[-1].outputs[-1].text == "0 0.5 1 module://matplotli\n"
+    assert [c.id for c in notebook.cells] == [f"cell-{n:03d}" for n in range(5)]
     assert str(ran.root) not in chapter.notebook.read_text()
     assert "papermill" not in chapter.notebook.read_text()
+    assert all("line" not in c.metadata for c in notebook.cells)
 
 
 def test_a_bad_chapter_fails_the_run_and_has_no_valid_run(ran: SimpleNamespace) -> None:
     assert ran.status == 1
-    assert "failed: raises, shifts, warns" in ran.text
+    assert "failed: dies, drawn, raises, shifts, unsound, warns" in ran.text
     fresh = [name for name, is_fresh in freshness(ran.root).items() if is_fresh]
     assert fresh == ["good"]
 
 
 def test_the_traceback_is_readable(ran: SimpleNamespace) -> None:
-    assert "raises: cell 3 of 4 raised ZeroDivisionError" in ran.text
-    assert "return 1 / 0" in ran.text and "\x1b" not in ran.text
+    assert line_of(ran, "raises", "f()") == 22
+    assert "raises: chapters/raises.md:22: raised ZeroDivisionError" in ran.text
+    assert "    chapters/raises.md:21, in f()" in ran.text
+    assert "return 1 / 0" in ran.text and "\x1b" not in ran.text and "Cell In" not in ran.text
 
 
 def test_a_python_warning_is_an_error(ran: SimpleNamespace) -> None:
-    assert "warns: cell 2 of 2 raised DeprecationWarning" in ran.text
+    line = line_of(ran, "warns", "warnings.warn('beware', DeprecationWarning)")
+    assert f"warns: chapters/warns.md:{line}: raised DeprecationWarning" in ran.text
     assert "beware" in ran.text
+
+
+def test_a_dying_kernel_shows_its_log(ran: SimpleNamespace) -> None:
+    line = line_of(ran, "dies", "import os")
+    (head,) = [told for told in ran.text.splitlines() if told.startswith("dies: papermill")]
+    assert head.endswith(f" before chapters/dies.md:{line} was done")
+    assert "the machine is out of memory" in ran.text and "was not executed" not in ran.text
+
+
+def test_an_unsound_record_and_an_unknown_claim_fail_the_run(ran: SimpleNamespace) -> None:
+    place = f"chapters/unsound.md:{line_of(ran, 'unsound', 'from IPython.display import display')}"
+    assert f"{place}: the check of a.b has far twins only" in ran.text
+    assert f"{place}: no claim box here states 'a.b'; did you mean 'a.bc'?" in ran.text
+
+
+def test_the_watcher_s_faults_fail_the_run_with_their_lines(ran: SimpleNamespace) -> None:
+    first, second, frames, draw = (
+        f"chapters/drawn.md:{line_of(ran, 'drawn', text)}"
+        for text in ("# the first", "# the second", "# frames", "# global")
+    )
+    told = [line for line in ran.text.splitlines() if "chapters/drawn.md" in line]
+    assert [line.removeprefix("drawn: ") for line in told] == [
+        f"{second}: this figure reads `times` (list of 3 × int, of {first}), but the check at"
+        f" chapters/drawn.md:{line_of(ran, 'drawn', '# the check')} has bound it anew"
+        " (list of 2 × int); give the check's a name of its own",
+        f"{second}: axes 1 of 1: line 1 and line 2 have the same data; if this is meant,"
+        " `# figure may have equal lines: why`",
+        f"{frames}: axes 1 of 1: nothing is drawn here",
+        f"{frames}: no figure here has short line: take the comment away",
+        f"{draw}: the global random state of numpy.random is not as before; draw from"
+        " `check.generator()` or a generator of your own",
+    ]
 
 
 def test_a_chapter_that_changes_while_it_runs_is_not_kept(ran: SimpleNamespace) -> None:
@@ -147,7 +235,7 @@ def test_a_chapter_that_changes_while_it_runs_is_not_kept(ran: SimpleNamespace) 
 def test_seconds_are_listed(ran: SimpleNamespace) -> None:
     (line,) = [line for line in ran.text.splitlines() if line.startswith("  good ")]
     assert line.split()[2:] == ["s", "executed", "1", "checks"]
-    assert "4 chapters, 1 checks; executed 4 chapters of" in ran.text
+    assert "7 chapters, 1 checks; executed 7 chapters of" in ran.text
 
 
 def test_a_valid_run_is_not_repeated(ran: SimpleNamespace) -> None:
@@ -207,6 +295,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_completes(write: Write)
         HEAD
         + cell(wait.replace("GO", repr(str(root / "go"))))
         + cell("raise RuntimeError('a figure was drawn')", "figure")
+        + CLAIM
         + cell(f"from IPython.display import display\n{RECORD}\nprint(seed)")
     )
     program = (
@@ -424,30 +513,7 @@ def test_chapters_of_a_nested_table_of_contents(write: Write) -> None:
     assert [c.name for c in plan(root, "checks")] == ["one", "three", "two"]
 
 
-# ---- judging ----
-
-
-def notebook_of(*outputs: nbformat.NotebookNode, count: int | None = 1) -> nbformat.NotebookNode:
-    new = nbformat.v4.new_code_cell("x", outputs=list(outputs), execution_count=count)
-    return nbformat.v4.new_notebook(cells=[new])
-
-
-def record_output() -> nbformat.NotebookNode:
-    return nbformat.v4.new_output("display_data", data={MIME: {"id": "a.b"}})
-
-
-def test_judging() -> None:
-    out, err = (nbformat.v4.new_output("stream", name=n, text="w") for n in ("stdout", "stderr"))
-    error = nbformat.v4.new_output("error", ename="SystemExit", evalue="0", traceback=["t"])
-    assert run.judge(notebook_of(out), "quick") is None
-    assert "wrote to stderr" in str(run.judge(notebook_of(err), "quick"))
-    assert "raised SystemExit" in str(run.judge(notebook_of(error), "quick"))
-    assert "was not executed" in str(run.judge(notebook_of(count=None), "quick"))
-    assert run.judge(notebook_of(out), "checks") is None  # a page of tables
-    claims = notebook_of(out)
-    claims.cells.insert(0, nbformat.v4.new_markdown_cell("````{claim} a.b One is one\n````"))
-    assert "not one check" in str(run.judge(claims, "checks"))
-    assert run.judge(notebook_of(record_output()), "checks") is None
+# ---- preparing ----
 
 
 def test_checks_run_without_figures(write: Write) -> None:
@@ -460,7 +526,7 @@ def test_checks_run_without_figures(write: Write) -> None:
 
 
 def test_a_long_traceback_is_cut() -> None:
-    lines = run.tail("\n".join(map(str, range(100)))).splitlines()
+    lines = tail("\n".join(map(str, range(100)))).splitlines()
     assert lines[0].strip() == "…" and lines[1].strip() == "60" and len(lines) == 41
 
 

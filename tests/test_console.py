@@ -1,0 +1,31 @@
+"""The commands print in any locale."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ci.chapters import ROOT
+
+ASCII = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+PROGRESS = (
+    "from ci.run import Progress; import sys; Progress(sys.stdout).say('1 of 2 \\u00b7 \\u03b5')"
+)
+
+
+def said(program: str) -> subprocess.CompletedProcess[bytes]:
+    env = {**os.environ, **ASCII, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
+
+
+def test_what_the_locale_lacks_is_a_question_mark() -> None:
+    assert said(PROGRESS).returncode == 1  # the fault
+    done = said(f"from ci.console import any_locale; any_locale(); {PROGRESS}")
+    assert done.returncode == 0 and done.stdout == b"1 of 2 ? ?\n"
+
+
+@pytest.mark.parametrize("name", ["run", "build", "prose", "links", "browse", "bench", "gpu"])
+def test_every_command_is_prepared(name: str) -> None:
+    main = (ROOT / f"ci/{name}.py").read_text(encoding="utf-8").partition("def main(")[2]
+    assert "any_locale()" in main.partition("\ndef ")[0]
