@@ -4,10 +4,11 @@ Records are written by ``zotk.Check``, but a record can be edited by hand and a 
 stale, so nothing is taken on its word that the numbers in the record can decide.
 """
 
+import difflib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 MIME = "application/vnd.zotk.evidence+json"
 ALPHA_BUDGET = 1e-3  # false alarms, two-sided, of all checks of one build together
 KINDS = ("equal", "rate", "bound", "count")
+MAX_RTOL, MAX_ATOL, ATTAINED = 0.05, 0.1, 0.05  # wider ones state their slack, as zotk.checks says
 
 Record = dict[str, Any]
 
@@ -25,7 +27,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "kind": (str,),
     "measured": _NUMBER,
     "predicted": _NUMBER,
+    "largest": _NUMBER,
     "tolerance": _NUMBER,
+    "rtol": (*_NUMBER, type(None)),
+    "slack": (str,),
     "stderr": (*_NUMBER, type(None)),
     "z": (*_NUMBER, type(None)),
     "draws": (int, type(None)),
@@ -42,6 +47,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 _TWIN_FIELDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "predicted": _NUMBER,
+    "claim": _NUMBER,
     "measured": _NUMBER,
     "z": (*_NUMBER, type(None)),
     "distance": _NUMBER,
@@ -49,6 +55,12 @@ _TWIN_FIELDS: dict[str, tuple[type, ...]] = {
     "rejected": (bool,),
 }
 _SLACK = 1 + 1e-9  # numbers at the edge were compared in another order of operations
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'other'?``, or nothing where no known name is like it."""
+    like = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {like[0]!r}?" if like else ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ def _read_chapter(path: Path) -> Chapter:
 
 
 def faults(record: Record) -> list[str]:
-    """Everything wrong with one record, in words; empty for sound evidence."""
+    """Everything wrong with one record by itself, in words; empty for sound evidence."""
     broken = _malformed(record)
     if broken:
         return broken
@@ -122,6 +134,7 @@ def faults(record: Record) -> list[str]:
             f"says it passed, but measured {record['measured']:.6g} lies further than "
             f"{record['tolerance']:.3g} from {record['predicted']:.6g}"
         )
+    found += [] if record["slack"] else list(_loose(record))
     if record["stderr"] is not None and record["alpha"] <= 0:
         found.append("is statistical but spends no false-alarm probability")
     twins = record["twins"]
@@ -133,20 +146,48 @@ def faults(record: Record) -> list[str]:
     return found
 
 
+def _loose(record: Record) -> Iterator[str]:
+    """What a record may be only if its slack says why."""
+    kind, tolerance = record["kind"], record["tolerance"]
+    far = abs(record["measured"] - record["predicted"])
+    if kind == "bound" and far > ATTAINED * abs(record["predicted"]) * _SLACK:
+        yield (
+            f"has a bound {record['predicted']:.6g} that no value attains within {ATTAINED:.0%} "
+            f"(nearest: {record['measured']:.6g}); tighten it, or say why by slack="
+        )
+    if record["stderr"] is not None:
+        return
+    wide = tolerance > MAX_RTOL * record["largest"] * _SLACK or (record["rtol"] or 0) > MAX_RTOL
+    if kind in ("equal", "bound") and wide:
+        yield f"has an rtol over {MAX_RTOL:g}; tighten it, or say why by slack="
+    if kind == "rate" and tolerance > MAX_ATOL * _SLACK:
+        yield f"has an atol over {MAX_ATOL:g}; tighten it, or say why by slack="
+
+
 def is_near(record: Record, twin: Mapping[str, Any]) -> bool:
     """Is the twin within a factor 2 of the claim (rates: within 1/2; counts: or off by one)?
 
-    The flag is not believed. The twin of an array stands at its own worst entry, where the
-    record does not hold the claim's value; there the recorded ``distance`` decides.
+    The flag is not believed. Of an array the record holds the entry that refutes the twin best;
+    what other entries add to the ``distance`` is believed, that it is less than this one is not.
     """
-    claim, wrong = record["predicted"], twin["predicted"]
+    claim, wrong = twin["claim"], twin["predicted"]
     if record["kind"] == "rate":
         return bool(abs(wrong - claim) <= 0.5 * _SLACK)
-    if math.prod(record["shape"]) > 1:
-        return bool(twin["distance"] <= _SLACK)
     if record["kind"] == "count" and abs(wrong - claim) <= 1:
-        return True
-    return bool(claim and 0.5 / _SLACK <= wrong / claim <= 2 * _SLACK)
+        seen = 0.0
+    elif claim and wrong / claim > 0:
+        seen = abs(math.log2(wrong / claim))
+    else:
+        seen = math.inf
+    if not _is_array(record):
+        return seen <= 1 + 1e-9
+    if abs(claim) < 0.5 * record["largest"]:  # a small entry may be measured by the largest one
+        seen = min(seen, abs(wrong - claim) / record["largest"])
+    return bool(seen <= twin["distance"] * _SLACK + 1e-9 and twin["distance"] <= _SLACK)
+
+
+def _is_array(record: Record) -> bool:
+    return record["kind"] != "rate" and math.prod(record["shape"]) > 1
 
 
 def is_printed(twin: Mapping[str, Any]) -> bool:
@@ -156,10 +197,12 @@ def is_printed(twin: Mapping[str, Any]) -> bool:
 
 def rejects(record: Record, twin: Mapping[str, Any]) -> bool:
     """Is the twin rejected, by its flag and by its numbers?"""
-    if twin["z"] is None:
-        far = twin["measured"] != twin["predicted"]
-    else:
-        far = twin["z"] * _SLACK > critical(record)
+    wrong, seen, z = twin["predicted"], twin["measured"], twin["z"]
+    far = wrong != seen and (z is None or z * _SLACK > critical(record))
+    if not _is_array(record):  # the tolerance is this entry's own
+        far = far and abs(wrong - seen) * _SLACK > record["tolerance"]
+    if record["kind"] == "bound":  # a stronger bound, and the value is beyond it
+        far = far and (seen - wrong) * _side(record) > 0
     return bool(twin["rejected"] and far)
 
 
@@ -168,10 +211,16 @@ def critical(record: Record) -> float:
     return float(record["tolerance"] / record["stderr"]) if record["stderr"] else 1.0
 
 
+def _side(record: Record) -> float:
+    """1 for an upper bound, −1 for a lower one: its twins are stronger bounds (0: they differ)."""
+    signs = {math.copysign(1, t["claim"] - t["predicted"]) for t in record["twins"]}
+    return signs.pop() if len(signs) == 1 else 0.0
+
+
 def _accepted(record: Record) -> bool:
-    # a record does not tell on which side a bound binds
-    gap = abs(record["measured"] - record["predicted"])
-    return bool(record["kind"] == "bound" or gap <= record["tolerance"] * _SLACK)
+    gap = record["measured"] - record["predicted"]
+    gap = gap * _side(record) if record["kind"] == "bound" else abs(gap)
+    return bool(gap <= record["tolerance"] * _SLACK)
 
 
 def _malformed(record: Record) -> list[str]:
@@ -184,6 +233,10 @@ def _malformed(record: Record) -> list[str]:
         found.append(f"spends the probability {record['alpha']}")
     for i, twin in enumerate(record["twins"] if not found else []):
         found += _wrong_fields(twin, _TWIN_FIELDS, f"twins[{i}].")
+    if not found:
+        sizes = [record["predicted"], *(twin["claim"] for twin in record["twins"])]
+        if max(map(abs, sizes)) > record["largest"] * _SLACK:
+            found.append(f"is malformed: largest is {record['largest']!r}, less than one predicted")
     return found
 
 
@@ -226,7 +279,8 @@ def judge(claims: Sequence[Claim], records: Sequence[Record]) -> list[Problem]:
     for claim in claims:
         for other in claim.uses:
             if other not in by_id:
-                problems.append(Problem(f"claim {claim.id!r} uses unknown {other!r}", claim.id))
+                text = f"claim {claim.id!r} uses unknown {other!r}{meant(other, by_id)}"
+                problems.append(Problem(text, claim.id))
     for cycle in cycles({claim.id: claim.uses for claim in claims}):
         problems.append(Problem(f"claims use each other: {' → '.join(cycle)}", cycle[0]))
     return problems
@@ -238,10 +292,29 @@ def _judge_record(record: Record, claims: Mapping[str, Claim]) -> list[Problem]:
     text = f"check of {label} in {record.get('chapter')}"
     problems = [Problem(f"{text} {fault}", name) for fault in faults(record)]
     if name not in claims:
-        problems.append(Problem(f"{text} belongs to no claim"))
+        problems.append(Problem(f"{text} belongs to no claim{meant(name, claims)}"))
     elif record.get("chapter") != claims[name].chapter:
         problems.append(Problem(f"{text} is not in {claims[name].chapter}, beside its claim", name))
     return problems
+
+
+def unlisted(records: Iterable[Record], decided: Collection[str]) -> list[Problem]:
+    """Twins named "printed" whose claim decides no erratum; ``decided``: the claims that do."""
+    twins = [
+        (str(record["id"]), record["chapter"], twin["name"])
+        for record in records
+        if not _malformed(record) and record["id"] not in decided
+        for twin in record["twins"]
+        if is_printed(twin)
+    ]
+    return [
+        Problem(
+            f"check of {name!r} in {chapter} has the twin {twin!r}, but no erratum in sources.yml "
+            f"is decided_by {name!r}",
+            name,
+        )
+        for name, chapter, twin in twins
+    ]
 
 
 def cycles(uses: Mapping[str, Iterable[str]]) -> list[list[str]]:

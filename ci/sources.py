@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ci import evidence
+
 Sources = dict[str, Any]
 
 _SOURCE_KEYS = {"title", "key", "items"}
@@ -132,12 +134,15 @@ def _dangling(
     for key, known in (("claims", claims), ("figures", figures)):
         for name in item.get(key, []):
             if name not in known:
-                yield f"names {name!r}, which is not among the {key} of the book"
+                text = f"names {name!r}, which is not among the {key} of the book"
+                yield text + evidence.meant(name, known)
     if item.get("planned") in chapters:
         yield f"is a hole: planned for {item['planned']}, which is in the book"
     for erratum in item.get("errata", []):
         if "decided_by" in erratum and erratum["decided_by"] not in claims:
-            yield f"has an erratum decided by {erratum['decided_by']!r}, which is no claim"
+            name = erratum["decided_by"]
+            text = f"has an erratum decided by {name!r}, which is no claim"
+            yield text + evidence.meant(str(name), claims)
 
 
 def _is_line(value: Any) -> bool:

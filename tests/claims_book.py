@@ -135,6 +135,10 @@ What is not passed.
 $x < 2$, by {prf:ref}`sum.two`.
 ```
 
+```{prf:proof}
+Below.
+```
+
 It rests on a claim that is {status}`sum.two`.
 """
 
@@ -149,6 +153,7 @@ def record(claim: str, **changes: Any) -> dict[str, Any]:
     twin = {
         "name": "off by one",
         "predicted": 3.0,
+        "claim": 2.0,
         "measured": 2.0,
         "z": 500.0,
         "distance": 0.585,
@@ -161,7 +166,10 @@ def record(claim: str, **changes: Any) -> dict[str, Any]:
         "kind": "equal",
         "measured": 2.0,
         "predicted": 2.0,
+        "largest": 2.0,
         "tolerance": 0.002,
+        "rtol": 0.001,
+        "slack": "",
         "stderr": None,
         "z": None,
         "draws": None,
@@ -219,20 +227,22 @@ class Book:
         }
         self.sources = deepcopy(SOURCES)
         self.elsewhere: list[dict[str, Any]] = []
+        self.seconds = {"one": 75.0}
+        self.index = INDEX
 
     def write(self) -> None:
         """Write what differs from the files there are."""
         pages = {name: (ROOT / f"book/{name}.md").read_text() for name in GENERATED}
         texts = {
             "conf.py": CONF,
-            "index.md": INDEX,
+            "index.md": self.index,
             "bibliography.md": BIBLIOGRAPHY,
             "references.bib": REFERENCES,
             "sources.yml": json.dumps(self.sources),
             "elsewhere.json": json.dumps(self.elsewhere),
             "chapters/one.ipynb": notebook(self.one, *self.records["one"]),
             "chapters/two.ipynb": notebook(self.two, *self.records["two"]),
-            "chapters/one.json": json.dumps({"seconds": 75.0}),
+            **{f"chapters/{k}.json": json.dumps({"seconds": v}) for k, v in self.seconds.items()},
             **{f"{name}.md": text for name, text in pages.items()},
         }
         (self.source / "chapters").mkdir(parents=True, exist_ok=True)

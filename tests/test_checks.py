@@ -26,7 +26,8 @@ def test_accepts_the_truth_and_records_it(check):
     assert r.passed and r.id == "some.claim" and r.what == "here" and r.kind == "equal"
     assert r.alpha == 0 and r.stderr is None and r.tolerance == pytest.approx(1e-8)
     (twin,) = r.twins
-    assert twin.rejected and twin.near and twin.predicted == 1.1
+    assert twin.rejected and twin.near and (twin.predicted, twin.claim) == (1.1, 1.0)
+    assert (r.largest, r.rtol, r.slack) == (1.0, 1e-8, "")
     assert twin.z == pytest.approx(0.1 / 1e-8, rel=1e-6)
     assert twin.distance == pytest.approx(math.log2(1.1))
     assert r.seed == 4 and r.dtype == "float64" and r.device == "cpu"
@@ -36,15 +37,41 @@ def test_rejects_a_wrong_formula(check):
     with pytest.raises(zotk.CheckFailed, match=r"measured 1\.01"):
         check.equal(1.01, 1.0, rtol=1e-8, twins=NEAR)
     with pytest.raises(zotk.CheckFailed, match=r"tenth more.*not rejected"):
-        check.equal(1.0, 1.0, rtol=0.2, twins=NEAR)
+        check.equal(1.0, 1.0, rtol=0.2, slack="one tenth is the next term", twins=NEAR)
     with pytest.raises(zotk.CheckFailed):
         check.equal(1.06, 1.0, stderr=1e-2, twins=NEAR)
 
 
-@pytest.mark.parametrize("twins", [{}, None])
+@pytest.mark.parametrize("twins", [{"twins": {}}, {"twins": None}, {}])
 def test_without_twins_no_check(check, twins):
-    with pytest.raises(ValueError, match="without twins"):
-        check.equal(1.0, 1.0, rtol=1e-9, twins=twins)
+    for make in (
+        lambda: check.equal(1.0, 1.0, rtol=1e-9, **twins),
+        lambda: check.rate([1, 2, 4], [1, 2, 4], 1, atol=0.1, **twins),
+        lambda: check.bound(1.0, 1.0, side="upper", rtol=1e-9, **twins),
+        lambda: check.count(1, 1, **twins),
+        lambda: check.equal(1, 1, **twins),
+    ):
+        with pytest.raises(ValueError, match=r"some\.claim: a check without twins"):
+            make()
+
+
+def test_a_twin_stands_beside_the_claim_at_its_own_entry(check):
+    """Entry 0 is the worst measured, entry 2 refutes the twin: 52.5 stands beside 50."""
+    m, p = [1.0000005, 2.59, 50.0], [1.0, 2.59, 50.0]
+    r = check.equal(m, p, rtol=1e-6, twins={"5 % more": [1.0, 2.59, 52.5]})
+    assert r.index == (0,) and (r.measured, r.predicted) == (1.0000005, 1.0)
+    (twin,) = r.twins
+    assert (twin.predicted, twin.claim, twin.measured) == (52.5, 50.0, 50.0)
+    b = check.bound([1.0, 3.9], [1.0, 4.0], side="upper", rtol=1e-9, twins={"t": [1.0, 3.0]})
+    assert (b.predicted, b.twins[0].predicted, b.twins[0].claim) == (1.0, 3.0, 4.0)
+    c = check.count([1, 7], [1, 7], twins={"t": [1, 8]})
+    assert (c.predicted, c.twins[0].predicted, c.twins[0].claim) == (1, 8, 7)
+    s = check.rate([1, 2, 4], [1, 2, 4], 1, atol=0.1, twins={"t": 1.5})
+    assert s.twins[0].claim == 1
+    card = _Card(r)._repr_mimebundle_()
+    assert '<th scope="col">the claim says</th>' in card["text/html"]
+    assert "<td>5 % more</td><td>52.5</td><td>50</td>" in card["text/html"]
+    assert "twin 5 % more: 52.5 for 50, rejected" in card["text/plain"]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +138,18 @@ def test_relative_to_the_largest_entry(check):
     for far in ([9.0, 2e-9], [1.0, -5000]):  # small entries neither make a twin near nor hide it
         r = check.equal(m, [1.0, 2e-9], rtol=1e-6, relative_to="largest", twins={"t": far})
         assert not r.twins[0].near
+    mixed = np.array([1.0, 0.4])
+    for twin, distance in [
+        ([1.1, 400.0], 399.6),  # its large entry is near, its small one a thousand times off
+        ([1.1, 0.2], 0.2),  # a small entry is measured by the largest,
+        ([2.5, 0.4], math.log2(2.5)),  # a large one by itself
+        ([1.0, 1.4], 1.0),
+    ]:
+        (t,) = check.equal(mixed, mixed, rtol=1e-6, relative_to="largest", twins={"t": twin}).twins
+        assert t.distance == pytest.approx(min(distance, 99)) and t.near == (distance <= 1)
+    half = np.array([1.0, 0.5])  # half of the largest is not small
+    r = check.equal(half, half, rtol=1e-6, relative_to="largest", twins={"t": [1.0, 1.25]})
+    assert r.twins[0].distance == pytest.approx(math.log2(2.5)) and r.largest == 1.0
     with pytest.raises(ValueError, match="relative_to"):
         check.equal(m, m, rtol=1e-6, relative_to="smallest", twins={"t": 2 * m})
 
@@ -124,7 +163,8 @@ def test_an_entry_claimed_zero(check):
 
 def test_integers_need_no_tolerance(check):
     r = check.equal(np.array([3, 4]), np.array([3, 4]), twins={"t": np.array([3, 5])})
-    assert r.tolerance == 0 and r.twins[0].z is None
+    assert r.kind == "count" and r.tolerance == 0 and r.twins[0].z is None
+    assert check.equal(0, 0, twins={"one": 1}).twins[0].near
     with pytest.raises(zotk.CheckFailed):
         check.equal(3, 4, twins={"t": 5})
     for kwargs in ({}, {"rtol": 1e-3, "stderr": 0.1}):
@@ -216,12 +256,101 @@ def test_bound(check):
     with pytest.raises(zotk.CheckFailed):
         check.bound(values, 0.98, side="upper", rtol=1e-9, twins={"0.9": 0.9})
     with pytest.raises(zotk.CheckFailed, match="not rejected"):  # the stronger bound holds too
-        check.bound(values, 1.1, side="upper", rtol=1e-9, twins={"1": 1.0})
+        check.bound(values, 1.02, side="upper", rtol=1e-9, twins={"1": 1.0})
     for weaker in (1.1, [0.4, 1.1]):
         with pytest.raises(ValueError, match="not a stronger"):
             check.bound(values, 1.0, side="upper", rtol=1e-9, twins={"weaker": weaker})
     with pytest.raises(ValueError, match="side"):
         check.bound(values, 1.0, side="both", rtol=1e-9, twins={"0.9": 0.9})
+
+
+@pytest.mark.parametrize(("side", "sign"), [("upper", 1.0), ("lower", -1.0)])
+@pytest.mark.parametrize("loosened", [1.1, 1.5])
+def test_a_bound_that_nothing_attains_is_refused(check, side, sign, loosened):
+    """A bound above 96 of 100 is loosened by a tenth, by half: its twin is still rejected."""
+    values = np.array([50.0, 96.0]) if side == "upper" else np.array([1 / 50, 1 / 96])
+    bound = 100.0**sign
+    given = {"side": side, "rtol": 1e-9, "twins": {"stronger": 80.0**sign}}
+    assert check.bound(values, bound, **given).passed
+    with pytest.raises(zotk.CheckFailed, match=r"some\.claim: no value comes within 5 %"):
+        check.bound(values, bound * loosened**sign, **given)
+    excused = check.bound(values, bound * loosened**sign, slack="no finite d attains it", **given)
+    assert excused.passed and excused.slack == "no finite d attains it"
+    card = _Card(excused)._repr_mimebundle_()
+    assert "<br>Slack: no finite d attains it" in card["text/html"]
+    assert "slack: no finite d attains it" in card["text/plain"]
+
+
+@pytest.mark.parametrize(("side", "sign"), [("upper", 1.0), ("lower", -1.0)])
+def test_the_edge_of_attaining_is_five_percent(check, side, sign):
+    given = {"side": side, "rtol": 1e-9, "twins": {"stronger": 1 - 0.2 * sign}}
+    check.bound(1 - 0.05 * sign, 1.0, **given)
+    with pytest.raises(zotk.CheckFailed, match="no value comes within"):
+        check.bound(1 - 0.0501 * sign, 1.0, **given)
+
+
+def test_a_bound_is_judged_in_proportion(check):
+    """Entry 0 is nearest in absolute terms, entry 1 in proportion, and that is what counts."""
+    r = check.bound([0.1, 99.0], [0.5, 100], side="upper", rtol=1e-9, twins={"t": [0.5, 90]})
+    assert r.index == (1,) and (r.measured, r.predicted) == (99, 100)
+    with pytest.raises(zotk.CheckFailed, match=r"measured 0\.51"):  # and the worst violation
+        check.bound([0.51, 100.5], [0.5, 100], side="upper", rtol=1e-9, twins={"t": [0.4, 90]})
+
+
+def test_a_bound_of_zero_attains_nothing_beside_others(check):
+    given = {"side": "upper", "rtol": 1e-9}
+    with pytest.raises(zotk.CheckFailed, match="no value comes within"):
+        check.bound([0.0, 50.0], [0.0, 60.0], twins={"t": [0, 40.0]}, **given)
+    with pytest.raises(zotk.CheckFailed, match="measured 1e-09"):
+        check.bound([1e-9, 50.0], [0.0, 50.0], twins={"t": [0, 40.0]}, **given)
+    assert check.bound([0.0, -1.0], [0.0, 0.0], twins={"t": [-0.1, 0]}, **given).passed
+    with pytest.raises(zotk.CheckFailed, match="no value comes within"):
+        check.bound([-1.0, -1.0], [0.0, 0.0], twins={"t": [-2.0, 0]}, **given)
+
+
+def test_twins_of_a_bound_lie_behind_the_value(check):
+    """z is how many tolerances the value lies beyond the stronger bound, on either side."""
+    upper = check.bound(100.0, 100.0, side="upper", rtol=0.01, twins={"t": 95.0})
+    assert upper.twins[0].z == pytest.approx(5)
+    lower = check.bound(100.0, 100.0, side="lower", rtol=0.01, twins={"t": 105.0})
+    assert lower.twins[0].z == pytest.approx(5) and lower.twins[0].rejected
+    assert lower.twins[0].distance == pytest.approx(math.log2(1.05))
+    with pytest.raises(zotk.CheckFailed, match="not rejected"):
+        check.bound(100.0, 100.0, side="lower", rtol=0.01, twins={"t": 100.9})
+
+
+def test_wide_tolerances_need_a_reason(check):
+    wide = [
+        lambda **k: check.equal(1.0, 1.0, rtol=0.051, twins={"t": 1.5}, **k),
+        lambda **k: check.bound(1.0, 1.0, side="upper", rtol=0.051, twins={"t": 0.5}, **k),
+        lambda **k: check.rate([1, 2, 4], [1, 2, 4], 1, atol=0.101, twins={"t": 1.5}, **k),
+    ]
+    for make in wide:
+        with pytest.raises(
+            ValueError, match=r"some\.claim: .tol is 0\.\d*, over 0\.\d*; say slack="
+        ):
+            make()
+        with pytest.raises(ValueError, match="a reason in words"):
+            make(slack="it is wide")
+        assert make(slack="the next term is that large").slack
+    check.equal(1.0, 1.0, rtol=0.05, twins={"t": 1.5})
+    check.rate([1, 2, 4], [1, 2, 4], 1, atol=0.1, twins={"t": 1.5})
+    with pytest.raises(ValueError, match="with stderr there is none"):
+        check.equal(1.0, 1.0, stderr=0.01, slack="one two three four", twins={"t": 1.5})
+    with pytest.raises(ValueError, match="with stderr there is none"):
+        check.rate([1, 2, 4], [1, 2, 4], 1, stderr=0.01, slack="a b c d", twins={"t": 1.5})
+
+
+def test_counts_far_below_are_far(check):
+    assert not check.count(5, 5, twins={"a fifth": 1}).twins[0].near
+    assert not check.count(5, 5, twins={"none": 0}).twins[0].near
+    assert check.count(5, 5, twins={"one less": 4}).twins[0].near
+    assert check.count(1, 1, twins={"none": 0}).twins[0].near
+    assert check.count(6, 6, twins={"half": 3}).twins[0].near
+    m = np.array([1, 100])
+    assert check.count(m, m, twins={"off by one, half": [0, 50]}).twins[0].near
+    assert not check.count(m, m, twins={"off by one, a third": [2, 33]}).twins[0].near
+    assert not check.count(m, m, twins={"three times, off by one": [3, 101]}).twins[0].near
 
 
 def test_count(check):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -96,6 +97,7 @@ def test_errata(healthy: Book) -> None:
     assert r"\(x &lt; 1\) \(x &lt; 2\) Lemma 2.2 ( ✓ verified: 1 check, 1 twin rejected" in text
     assert "Lemma 2.2 A bound that is mended corrected" in text
     assert "see Gauss [ Gau01 ] not decided yet" in text
+    assert "Where The source says, in our words We hold Decided by" in text
 
 
 def test_other_devices_are_shown_beside_and_lift_nothing(tmp_path: Path) -> None:
@@ -150,15 +152,48 @@ def test_claims_json(healthy: Book) -> None:
     assert [claim["id"] for claim in content["claims"]] == ["sum.two", "sum.bound"]
 
 
-def add_claim(text: str, name: str = "sum.new", **options: str) -> str:
-    """A page with one more claim."""
+PROOF = "\n```{prf:proof}\nNew.\n```\n"
+
+
+def add_claim(text: str, name: str = "sum.new", proof: str = PROOF, **options: str) -> str:
+    """A page with one more claim, proved."""
     known = {"source": "ours", "tag": "count", "verdict": "holds", **options}
     lines = [f"```{{claim}} {name} New", *(f":{k}: {v}" for k, v in known.items() if v)]
-    return "\n".join([text, *lines, "", "New.", "```", ""])
+    return "\n".join([text, *lines, "", "New.", "```", proof])
 
 
 def no_check(b: Book) -> None:
     b.two = add_claim(b.two)
+
+
+def no_proof(b: Book) -> None:
+    b.two = b.two.replace("{prf:proof}", "{note}")
+
+
+def no_proof_before_the_next(b: Book) -> None:
+    b.two = add_claim(add_claim(b.two, proof=""), "sum.next")
+    b.records["two"] += [record("sum.new"), record("sum.next")]
+
+
+def proof_before_the_claim(b: Book) -> None:
+    b.two = add_claim(b.two + PROOF, proof="")
+    b.records["two"].append(record("sum.new"))
+
+
+def printed_twin(b: Book) -> None:
+    b.records["one"][0]["twins"].append(twin(name="printed, (7)", predicted=30.0))
+
+
+def bound_loosened(b: Book) -> None:
+    b.records["two"][0] |= {"measured": 2.2, "twins": [twin(measured=2.2)]}
+
+
+def tolerance_widened(b: Book) -> None:
+    b.records["two"][0] |= {"tolerance": 0.2, "rtol": 0.1, "twins": [twin(z=5.0)]}
+
+
+def untimed(b: Book) -> None:
+    b.two += "\nIt takes {chapter-seconds}`two` seconds.\n"
 
 
 def no_claim(b: Book) -> None:
@@ -254,6 +289,16 @@ def wrong(option: str) -> Callable[[Book], None]:
 
 FAULTS: dict[str, tuple[Callable[[Book], None], str]] = {
     "claim without check": (no_check, "claim 'sum.new' has no check"),
+    "claim without proof": (no_proof, "claim 'sum.bound' has no proof"),
+    "claim without proof before the next": (
+        no_proof_before_the_next,
+        "claim 'sum.new' has no proof",
+    ),
+    "proof before its claim": (proof_before_the_claim, "claim 'sum.new' has no proof"),
+    "printed without erratum": (printed_twin, "no erratum in sources.yml is decided_by 'sum.two'"),
+    "bound loosened": (bound_loosened, "no value attains within 5%"),
+    "tolerance widened": (tolerance_widened, "an rtol over 0.05"),
+    "chapter without a time": (untimed, "no timed run of 'two'"),
     "record without claim": (no_claim, "belongs to no claim"),
     "no records": (no_records, "no evidence record in the whole book"),
     "failed record": (failed, "check of 'sum.bound' in two failed"),
@@ -299,6 +344,73 @@ def test_warnings_say_where(book: Book) -> None:
     _, warnings = book.build()
     assert re.search(r"chapters/two\.ipynb:\d+: WARNING: check of 'sum.bound'", warnings)
     assert re.search(r"chapters/two\.ipynb:\d+: WARNING: corollary 'bare'", warnings)
+
+
+def test_a_missing_proof_and_a_printed_twin_say_where_and_nothing_else(book: Book) -> None:
+    no_proof(book)
+    printed_twin(book)
+    _, warnings = book.build()
+    expected = [
+        r"chapters/one\.ipynb:\d+: WARNING: check of 'sum\.two' in one has the twin 'printed",
+        r"chapters/two\.ipynb:\d+: WARNING: claim 'sum\.bound' has no proof",
+    ]
+    assert len(warnings.splitlines()) == 2
+    for words in expected:
+        assert re.search(words, warnings)
+
+
+def test_a_printed_twin_with_its_erratum_is_green(book: Book) -> None:
+    book.records["two"][0]["twins"].append(twin(name="printed, (7)", predicted=30.0))
+    assert book.build() == (0, "")
+
+
+def test_a_measurement_needs_no_proof_and_looks_like_one(book: Book) -> None:
+    book.two = add_claim(book.two, proof="", kind="measurement")
+    book.two += "\nSee {prf:ref}`sum.new`.\n"
+    book.records["two"].append(record("sum.new"))
+    assert book.build() == (0, "")
+    text, page = main_part(book.page("chapters/two")), book.page("chapters/two")
+    assert "Measurement 2.3 (New)" in text and "See Measurement 2.3" in text
+    assert re.search(r'class="proof measurement admonition" id="sum\.new"', page)
+    assert "Property" not in text
+    assert "Measurement 2.3 New sum.new" in main_part(book.page("atlas"))
+    claims = json.loads((book.site / "claims.json").read_text())["claims"]
+    assert [claim["kind"] for claim in claims] == ["theorem", "lemma", "measurement"]
+    book.two = book.two.replace(":kind: measurement", ":kind: property")  # the proof is missed
+    status, warnings = book.build()
+    assert status != 0 and "claim 'sum.new' has no proof" in warnings
+
+
+def test_claims_come_in_the_order_of_the_contents(book: Book) -> None:
+    book.index = book.index.replace("chapters/one\nchapters/two", "chapters/two\nchapters/one")
+    assert book.build() == (0, "")
+    claims = json.loads((book.site / "claims.json").read_text())["claims"]
+    assert [claim["id"] for claim in claims] == ["sum.bound", "sum.two"]
+    atlas = main_part(book.page("atlas"))
+    assert atlas.index("sum.bound") < atlas.index("sum.two")
+
+
+def test_reading_order_goes_down_before_it_goes_on() -> None:
+    from claim_domain import ClaimDomain
+
+    env = SimpleNamespace(
+        config=SimpleNamespace(root_doc="index"),
+        toctree_includes={"index": ["z", "a"], "z": ["z/2", "z/1"], "z/1": ["index", "a"]},
+        found_docs={"index", "z", "a", "z/1", "z/2", "y", "b"},
+    )
+    order = ClaimDomain.reading_order(SimpleNamespace(env=env))  # type: ignore[arg-type]
+    assert order == ["index", "z", "z/2", "z/1", "a", "b", "y"]
+
+
+def test_seconds_of_a_chapter_stand_in_prose(book: Book) -> None:
+    book.seconds = {"one": 75.4, "two": 12.6}
+    book.two += "\nHere {chapter-seconds}`two` seconds, there {chapter-seconds}`one`.\n"
+    assert book.build() == (0, "")
+    text = main_part(book.page("chapters/two"))
+    assert "Here 13 seconds, there 75." in text
+    book.two += "\nAnd {chapter-seconds}`tow`.\n"
+    status, warnings = book.build()
+    assert status != 0 and "no timed run of 'tow'; did you mean 'two'?" in warnings
 
 
 def test_status_follows_the_evidence(book: Book) -> None:

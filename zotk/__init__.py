@@ -1,5 +1,6 @@
 """Zeroth-order optimisation in function space: estimators, kernels, hierarchy, evidence."""
 
+from zotk.across import across
 from zotk.checks import Check, CheckFailed, Underpowered
 from zotk.coloring import Coloring, coloring, compress, decompress
 from zotk.counting import count_queries
@@ -43,6 +44,7 @@ __all__ = [
     "Sphere",
     "StudentT",
     "Underpowered",
+    "across",
     "backward",
     "cnn",
     "coloring",

@@ -10,15 +10,16 @@ MIME = "application/vnd.zotk.evidence+json"
 
 @dataclass(frozen=True)
 class Twin:
-    """A wrong prediction. ``predicted`` and ``measured`` at the entry that refutes it best.
+    """A wrong prediction, beside the claim's and the measured value at the entry refuting it best.
 
-    ``z``: their distance, in standard errors or, for exact checks, in tolerances (None for
-    counts). ``distance`` from the claim: |log₂ ratio| at its largest, or twice the
-    difference of exponents; up to 1 is ``near``.
+    ``z``: how far it lies from the measured, in standard errors or, for exact checks, in
+    tolerances (None for counts). ``distance`` from the claim: |log₂ ratio| at its largest, or
+    twice the difference of exponents; up to 1 is ``near``.
     """
 
     name: str
     predicted: float
+    claim: float
     measured: float
     z: float | None
     distance: float
@@ -28,14 +29,22 @@ class Twin:
 
 @dataclass(frozen=True)
 class Record:
-    """The evidence of one check; ``measured`` and ``predicted`` at the worst entry."""
+    """The evidence of one check; ``measured`` and ``predicted`` at the worst entry.
+
+    For a bound that is the entry nearest to it, or furthest over it, in proportion. ``largest``
+    is the largest |predicted| of all entries, ``slack`` why a wide ``rtol`` or a bound out of
+    reach still is evidence ("": neither is).
+    """
 
     id: str
     what: str
     kind: str
     measured: float
     predicted: float
+    largest: float
     tolerance: float
+    rtol: float | None
+    slack: str
     stderr: float | None
     z: float | None
     draws: int | None
@@ -71,7 +80,11 @@ class _Card:
     def __repr__(self) -> str:
         r = self.record
         lines = [f"{r.id} {r.what}".rstrip() + f": {_verdict(r)}", f"  {_comparison(r)}"]
-        lines += [f"  twin {t.name}: {t.predicted:.6g}, {_refutation(r, t)}" for t in r.twins]
+        lines += [f"  slack: {r.slack}"] if r.slack else []
+        lines += [
+            f"  twin {t.name}: {t.predicted:.6g} for {t.claim:.6g}, {_refutation(r, t)}"
+            for t in r.twins
+        ]
         return "\n".join(lines)
 
 
@@ -81,10 +94,10 @@ def _verdict(r: Record) -> str:
 
 
 def _comparison(r: Record) -> str:
-    relation = {"rate": "slope ", "bound": "at most "}.get(r.kind, "")
+    relation = "slope " if r.kind == "rate" else ""
     text = f"measured {r.measured:.6g}, predicted {relation}{r.predicted:.6g}"
     if r.kind == "bound":
-        text = f"tightest value {r.measured:.6g}, bound {r.predicted:.6g}"
+        text = f"nearest value {r.measured:.6g}, bound {r.predicted:.6g}"
     if r.stderr is not None:
         text += f", standard error {r.stderr:.2g}"
         if r.z is not None:
@@ -108,16 +121,18 @@ def _refutation(r: Record, t: Twin) -> str:
 
 def _html(r: Record) -> str:
     rows = "".join(
-        f"<tr><td>{escape(t.name)}</td><td>{t.predicted:.6g}</td>"
+        f"<tr><td>{escape(t.name)}</td><td>{t.predicted:.6g}</td><td>{t.claim:.6g}</td>"
         f"<td>{escape(_refutation(r, t))}</td></tr>"
         for t in r.twins
     )
     what = f" · {escape(r.what)}" if r.what else ""
+    slack = f"<br>Slack: {escape(r.slack)}" if r.slack else ""
     mark = "✓" if r.passed else "✗"
     return (
         f'<div class="zotk-card {"ok" if r.passed else "bad"}">'
         f"<p><strong>{mark} {_verdict(r)}</strong> <code>{escape(r.id)}</code>{what}<br>"
-        f"{escape(_comparison(r))}</p>"
+        f"{escape(_comparison(r))}{slack}</p>"
         '<table><thead><tr><th scope="col">wrong twin</th><th scope="col">would be</th>'
+        '<th scope="col">the claim says</th>'
         f'<th scope="col">verdict</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )

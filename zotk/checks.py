@@ -8,6 +8,9 @@ The record says how near each twin is; the book's build refuses a check without 
 Statistical checks spend α = 10⁻⁶, two-sided, shared by Šidák's rule among the entries of an
 array, and must be able to reject each twin with a miss probability of at most 10⁻⁶: for one
 number, n ≥ 93 Var/Δ² draws. A check with fewer raises instead of passing by luck.
+
+Exact checks are strict by default: ``rtol`` up to 5 %, ``atol`` of a slope up to 0.1, and a bound
+that some value comes within 5 % of. ``slack="why not"`` lifts this, and is shown on the card.
 """
 
 import hashlib
@@ -28,6 +31,9 @@ from zotk.cards import Record, Twin, show
 __all__ = ["ALPHA", "Check", "CheckFailed", "Record", "Twin", "Underpowered"]
 
 ALPHA = 1e-6  # false alarms of one statistical check, and misses of one twin
+MAX_RTOL = 0.05  # without a reason: of an equality or a bound
+MAX_ATOL = 0.1  # without a reason: of a slope, a fifth of what separates two exponents
+ATTAINED = 0.05  # how near some value comes to a bound that states no reason
 _POWER = float(-ndtri(ALPHA))
 _FAR = 99.0  # stands for an infinite distance, which JSON lacks
 Floats = NDArray[np.float64]
@@ -46,14 +52,16 @@ class Check:
 
     ``claim`` is the permanent id of a ``{claim}`` box, ``seed`` the book's seed. All methods
     take ``twins`` (a non-empty dict of named wrong predictions, shaped like the prediction)
-    and ``what`` (a few words that tell one check of a claim from another), and raise
+    and ``what`` (a few words that tell one check of a claim from another). ``slack`` says, in
+    four words or more, why a wide tolerance or a bound out of reach still is evidence. Raised:
 
     ValueError
-        for no twin, or tolerances that are missing or doubled;
+        for no twin; tolerances that are missing, doubled, or wide without ``slack``;
     Underpowered
         when the draws could not reject a twin;
     CheckFailed
-        when the claim is not accepted or a twin is not rejected (the record says which).
+        when the claim is not accepted, no value comes near a bound without ``slack``, or a twin
+        is not rejected (the record says which).
     """
 
     def __init__(self, claim: str, *, seed: int = 0) -> None:
@@ -78,36 +86,40 @@ class Check:
         rtol: float | None = None,
         relative_to: str = "entry",
         draws: int | None = None,
-        twins: Mapping[str, Any],
+        twins: Mapping[str, Any] | None = None,
         what: str = "",
+        slack: str = "",
     ) -> Record:
         """measured = predicted, entry by entry, up to chance (``stderr``) or rounding (``rtol``).
 
         ``stderr`` has the shape of ``measured`` or is one number; ``draws`` is how many it
         comes from. ``rtol`` is relative to each predicted entry, or to the largest where that
         is 0. With ``relative_to="largest"`` an array is judged as one vector: ``rtol`` is
-        relative to its largest entry, and so is the nearness of a twin (to entries of at
-        least half that size). Integers need neither.
+        relative to its largest entry, and so is the nearness of a twin in entries below half
+        that size. Integers need neither, and are compared as by ``count``.
         """
         if relative_to not in ("entry", "largest"):
             raise ValueError(f"relative_to is {relative_to!r}; 'entry' or 'largest' is needed")
         if stderr is None and rtol is None and _is_integer(measured) and _is_integer(predicted):
-            return self._exactly("equal", measured, predicted, twins, what)
+            return self.count(measured, predicted, twins=twins, what=what)
         if (stderr is None) == (rtol is None):
             raise ValueError("exactly one of stderr and rtol is needed, unless all are integers")
         m = _array("measured", measured)
         p = _like(m, "predicted", predicted)
         statistical = stderr is not None
+        if statistical and slack:
+            raise ValueError("slack excuses a wide rtol; with stderr there is none")
         top = np.abs(p).max()
         whole_vector = relative_to == "largest"
         scale = np.where((p == 0) | whole_vector, top, np.abs(p))
-        judging = np.abs(p) >= 0.5 * top if whole_vector else np.full(p.shape, True)
+        small = np.abs(p) < 0.5 * top if whole_vector else p == 0
         if statistical:
             unit, factor = _like(m, "stderr", stderr), _sidak(m.size)
             if (unit < 0).any():
                 raise ValueError(f"stderr has a negative entry, {unit.min()}")
         else:
-            unit, factor = scale * _tolerance("rtol", rtol), 1.0
+            rtol = self._within("rtol", rtol, MAX_RTOL, slack)
+            unit, factor = scale * rtol, 1.0
         z = _ratio(np.abs(m - p), unit)
         worst = _argmax(z)
         accepted = bool(z[worst] <= factor)
@@ -119,16 +131,19 @@ class Check:
                 raise Underpowered(_shortage(self.claim, name, power, factor + _POWER, draws))
             off = _ratio(np.abs(m - t), unit)
             at = _argmax(off)
-            distance = _octaves(t[judging], p[judging])
-            if distance == 0:  # it differs in small entries only
-                distance = float(np.abs(t - p).max() / top)
-            judged.append(_twin(name, t[at], m[at], _cap(off[at]), distance, off[at] > factor))
+            distance = _distances(t, p, small).max()
+            judged.append(
+                _twin(name, t[at], p[at], m[at], _cap(off[at]), distance, off[at] > factor)
+            )
         return self._conclude(
             kind="equal",
             what=what,
             measured=m[worst],
             predicted=p[worst],
+            largest=top,
             tolerance=factor * unit[worst],
+            rtol=rtol,
+            slack=slack,
             stderr=float(unit[worst]) if statistical else None,
             z=float((m - p)[worst] / unit[worst]) if statistical and unit[worst] else None,
             draws=draws,
@@ -148,8 +163,9 @@ class Check:
         stderr: ArrayLike | Tensor | None = None,
         atol: float | None = None,
         draws: int | None = None,
-        twins: Mapping[str, float],
+        twins: Mapping[str, float] | None = None,
         what: str = "",
+        slack: str = "",
     ) -> Record:
         """y ∝ x^slope: the least-squares slope of log y in log x, within ``atol`` or chance.
 
@@ -163,6 +179,8 @@ class Check:
             raise ValueError(f"x and y have shapes {lx.shape}, {values.shape}; (n,), n ≥ 3, needed")
         if (stderr is None) == (atol is None):
             raise ValueError("exactly one of stderr and atol is needed")
+        if stderr is not None and slack:
+            raise ValueError("slack excuses a wide atol; with stderr there is none")
         given = None if stderr is None else _positives("stderr", stderr)
         weights = np.ones_like(lx)
         if given is not None and given.ndim:
@@ -170,7 +188,7 @@ class Check:
         fitted, residuals, spread = _line(lx, np.log(values), weights)
         straight = True  # beside the slope, the points must lie on a line
         if given is None:
-            se, unit, factor = None, _tolerance("atol", atol), 1.0
+            se, unit, factor = None, self._within("atol", atol, MAX_ATOL, slack), 1.0
             parts = [np.arange(lx.size) != k for k in range(lx.size) if lx.size > 3]
             slopes = [_line(lx[part], np.log(values[part]), weights[part])[0] for part in parts]
             straight = all(abs(each - slope) <= unit for each in slopes)
@@ -187,15 +205,17 @@ class Check:
                 power = abs(wrong - slope) / se
                 raise Underpowered(_shortage(self.claim, name, power, factor + _POWER, draws))
             distance = abs(fitted - wrong) / unit
-            judged.append(
-                _twin(name, wrong, fitted, distance, 2 * abs(wrong - slope), distance > factor)
-            )
+            apart = 2 * abs(wrong - slope)
+            judged.append(_twin(name, wrong, slope, fitted, distance, apart, distance > factor))
         return self._conclude(
             kind="rate",
             what=what,
             measured=fitted,
             predicted=slope,
+            largest=abs(slope),
             tolerance=factor * unit,
+            rtol=None,
+            slack=slack,
             stderr=se,
             z=None if se is None else (fitted - slope) / se,
             draws=draws,
@@ -213,21 +233,25 @@ class Check:
         *,
         side: str,
         rtol: float,
-        twins: Mapping[str, Any],
+        twins: Mapping[str, Any] | None = None,
         what: str = "",
+        slack: str = "",
     ) -> Record:
         """values ≤ bound (``side="upper"``) or ≥ bound ("lower"), up to rounding ``rtol``.
 
-        Twins are stronger bounds; each must be violated by some value.
+        Some value must come within 5 % of its bound, unless ``slack`` says why none does; a
+        bound of 0 counts only where all are 0. Twins are stronger bounds; each must be violated
+        by some value.
         """
         if side not in ("upper", "lower"):
             raise ValueError(f"side is {side!r}; 'upper' or 'lower' is needed")
         sign = 1.0 if side == "upper" else -1.0
         v = _array("values", values)
         b = _like(v, "bound", bound)
-        unit = np.abs(b) * _tolerance("rtol", rtol)
-        excess = sign * (v - b)
-        worst = _argmax(excess - unit)
+        unit = np.abs(b) * self._within("rtol", rtol, MAX_RTOL, slack)
+        excess = _relative_excess(sign * (v - b), np.abs(b))
+        worst = _argmax(excess)
+        near = excess[worst] >= -ATTAINED * (1 + 1e-12)
         judged = []
         for name, t in self._shaped(twins, b):
             stronger = sign * (b - t)
@@ -236,34 +260,45 @@ class Check:
             over = sign * (v - t) - unit
             at = _argmax(over)
             z = _cap(sign * (v - t)[at] / unit[at]) if unit[at] else None
-            judged.append(_twin(name, t[at], v[at], z, _octaves(t, b), bool(over[at] > 0)))
+            distance = _distances(t, b, b == 0).max()
+            judged.append(_twin(name, t[at], b[at], v[at], z, distance, over[at] > 0))
         return self._conclude(
             kind="bound",
             what=what,
             measured=v[worst],
             predicted=b[worst],
+            largest=np.abs(b).max(),
             tolerance=unit[worst],
+            rtol=rtol,
+            slack=slack,
             stderr=None,
             z=None,
             draws=None,
             shape=v.shape,
             index=worst,
             twins=judged,
-            accepted=bool((excess <= unit).all()),
+            accepted=bool(excess[worst] <= rtol),
+            why=""
+            if near or slack
+            else "no value comes within 5 % of the bound: tighten it, add a"
+            ' case that attains it, or say slack="why none does"',
             like=values,
         )
 
     def count(
-        self, measured: Any, predicted: Any, *, twins: Mapping[str, Any], what: str = ""
+        self,
+        measured: Any,
+        predicted: Any,
+        *,
+        twins: Mapping[str, Any] | None = None,
+        what: str = "",
     ) -> Record:
-        """measured = predicted for integers (or integer arrays), exactly."""
+        """measured = predicted for integers (or integer arrays), exactly.
+
+        A twin is near where each of its entries is off by one at most or within a factor 2.
+        """
         if not (_is_integer(measured) and _is_integer(predicted)):
             raise TypeError(f"count compares integers; got {measured!r} and {predicted!r}")
-        return self._exactly("count", measured, predicted, twins, what)
-
-    def _exactly(
-        self, kind: str, measured: Any, predicted: Any, twins: Mapping[str, Any], what: str
-    ) -> Record:
         m, p = _integers(measured), _integers(predicted)
         p = np.broadcast_to(p, m.shape)
         worst = _argmax(np.abs(m - p))
@@ -273,14 +308,19 @@ class Check:
                 raise TypeError(f"twin {name!r} is {t!r}; integers are compared with integers")
             wrong = np.broadcast_to(_integers(t), m.shape)
             at = _argmax(np.abs(m - wrong))
-            distance = min(_octaves(wrong, p), float(np.max(np.abs(wrong - p))))
-            judged.append(_twin(name, wrong[at], m[at], None, distance, bool(np.any(m != wrong))))
+            steps = np.abs(wrong - p).astype(float)
+            distance = np.minimum(steps, _distances(wrong, p, p == 0)).max()
+            refuted = bool(np.any(m != wrong))
+            judged.append(_twin(name, wrong[at], p[at], m[at], None, distance, refuted))
         return self._conclude(
-            kind=kind,
+            kind="count",
             what=what,
             measured=m[worst],
             predicted=p[worst],
+            largest=np.max(np.abs(p)),
             tolerance=0.0,
+            rtol=None,
+            slack="",
             stderr=None,
             z=None,
             draws=None,
@@ -291,19 +331,33 @@ class Check:
             like=measured,
         )
 
-    def _shaped(self, twins: Mapping[str, Any], p: Floats) -> list[tuple[str, Floats]]:
+    def _within(self, name: str, value: float | None, most: float, slack: str) -> float:
+        """A tolerance, positive, and up to ``most`` unless ``slack`` gives a reason."""
+        given = _tolerance(name, value)
+        if slack and len(slack.split()) < 4:
+            raise ValueError(f"{self.claim}: slack is {slack!r}; a reason in words is needed")
+        if given > most and not slack:
+            raise ValueError(
+                f'{self.claim}: {name} is {given:g}, over {most:g}; say slack="why" if need be'
+            )
+        return given
+
+    def _shaped(self, twins: Mapping[str, Any] | None, p: Floats) -> list[tuple[str, Floats]]:
         named = _named(self.claim, twins)
         return [(name, _like(p, f"twins[{name!r}]", t)) for name, t in named]
 
-    def _conclude(self, *, accepted: bool, twins: list[Twin], like: Any, **facts: Any) -> Record:
+    def _conclude(
+        self, *, accepted: bool, twins: list[Twin], like: Any, why: str = "", **facts: Any
+    ) -> Record:
+        """Record, card, and CheckFailed; ``why`` is one more reason to fail."""
         now = time.perf_counter()
-        for key in ("measured", "predicted", "tolerance"):
+        for key in ("measured", "predicted", "largest", "tolerance"):
             facts[key] = float(facts[key])
         record = Record(
             id=self.claim,
             alpha=ALPHA if facts["stderr"] is not None else 0.0,
             twins=tuple(twins),
-            passed=accepted and all(t.rejected for t in twins),
+            passed=accepted and not why and all(t.rejected for t in twins),
             seconds=now - self._start,
             device=like.device.type if isinstance(like, Tensor) else "cpu",
             dtype=str(like.dtype).removeprefix("torch.") if hasattr(like, "dtype") else "float64",
@@ -317,6 +371,11 @@ class Check:
                 f"{self.claim}: measured {record.measured:.9g}, predicted {record.predicted:.9g}, "
                 f"tolerance {record.tolerance:.3g} at index {record.index}"
             )
+        if why:
+            raise CheckFailed(
+                f"{self.claim}: {why} (nearest: {record.measured:.6g}, bound "
+                f"{record.predicted:.6g}, at index {record.index})"
+            )
         for twin in twins:
             if not twin.rejected:
                 raise CheckFailed(
@@ -326,7 +385,7 @@ class Check:
         return record
 
 
-def _named(claim: str, twins: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _named(claim: str, twins: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
     if not isinstance(twins, Mapping) or not twins:
         raise ValueError(f"{claim}: a check without twins cannot fail; a dict of them is needed")
     return list(twins.items())
@@ -397,18 +456,26 @@ def _ratio(difference: Floats, unit: Floats) -> Floats:
         return np.where(difference == 0, 0.0, difference / unit)
 
 
-def _octaves(twin: NDArray[Any], claim: NDArray[Any]) -> float:
-    """|log₂(twin/claim)| at its largest; an entry claimed 0 is measured by the largest one."""
+def _distances(twin: NDArray[Any], claim: NDArray[Any], small: NDArray[Any]) -> Floats:
+    """|log₂(twin/claim)| of each entry; ``small`` ones: |twin − claim| over the largest claimed."""
     top = np.max(np.abs(claim))
-    far = []
-    for t, c in zip(twin.ravel(), claim.ravel(), strict=True):
+    far = np.zeros(claim.shape)
+    for i in np.ndindex(claim.shape):
+        t, c = twin[i], claim[i]
         if t == c:
-            far.append(0.0)
-        elif c == 0:
-            far.append(abs(t) / top if top else math.inf)
+            continue
+        if small[i]:
+            far[i] = abs(t - c) / top if top else math.inf
         else:
-            far.append(abs(math.log2(t / c)) if t / c > 0 else math.inf)
-    return max(far)
+            far[i] = abs(math.log2(t / c)) if t / c > 0 else math.inf
+    return far
+
+
+def _relative_excess(excess: Floats, size: Floats) -> Floats:
+    """excess / size; what is exactly 0 of 0 attains a bound only where every bound is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = excess / size
+    return np.where(np.isnan(ratio), -math.inf if size.any() else 0.0, ratio)
 
 
 def _argmax(a: NDArray[Any]) -> tuple[int, ...]:
@@ -420,12 +487,19 @@ def _cap(z: float) -> float:
 
 
 def _twin(
-    name: str, predicted: float, measured: float, z: float | None, distance: float, rejected: bool
+    name: str,
+    predicted: float,
+    claim: float,
+    measured: float,
+    z: float | None,
+    distance: float,
+    rejected: bool,
 ) -> Twin:
-    distance = min(distance, _FAR)
+    distance = min(float(distance), _FAR)
     # the last term lets 2c pass as "a factor 2 of c" when its logarithm rounds up
     near = distance <= 1 + 1e-12
-    return Twin(name, float(predicted), float(measured), z, distance, near, bool(rejected))
+    wrong, right, seen = float(predicted), float(claim), float(measured)
+    return Twin(name, wrong, right, seen, z, distance, near, bool(rejected))
 
 
 def _shortage(claim: str, name: str, power: float, needed: float, draws: int | None) -> str:

@@ -80,7 +80,8 @@ class View:
         for chapter in self.evidence.chapters:
             if chapter.name == name and chapter.seconds is not None:
                 return f"{chapter.seconds:.0f}"
-        log.warning("chapter-seconds: no timed run of %r", name, location=self.docname)
+        like = evidence.meant(name, [chapter.name for chapter in self.evidence.chapters])
+        log.warning("chapter-seconds: no timed run of %r%s", name, like, location=self.docname)
         return "?"
 
     def href(self, placed: Placed) -> str:
@@ -216,7 +217,7 @@ def errata_page(view: View) -> list[nodes.Node]:
             )
             for e in listed
         ]
-        head = ("Where", "The source prints", "We hold", "Decided by")
+        head = ("Where", "The source says, in our words", "We hold", "Decided by")
         found.append(table("Printed statements that differ from ours", head, rows))
     suspects = [p for p in view.placed if p.claim.verdict in SUSPECT]
     if suspects:
@@ -421,7 +422,8 @@ class FillSlots(SphinxPostTransform):
             if claim := view.by_id.get(mark["claim"]):
                 mark.replace_self(view.status(claim))
             else:
-                log.warning("no claim has the id %r", mark["claim"], location=mark)
+                like = evidence.meant(mark["claim"], view.by_id)
+                log.warning("no claim has the id %r%s", mark["claim"], like, location=mark)
         for timed in list(self.document.findall(seconds_slot)):
             timed.replace_self(nodes.Text(view.run_time(timed["chapter"])))
         for place in list(self.document.findall(slot)):

@@ -33,19 +33,20 @@ class Placed:
 
 
 class ClaimDomain(Domain):
-    """Claims, bare theorems, figure labels and generated pages, all by document name."""
+    """Claims, what is amiss with them, figure labels, generated pages: by document name."""
 
     name = "claim"
     label = "Claims"
-    data_version = 1
+    data_version = 2
     initial_data: dict[str, Any] = {  # noqa: RUF012
         "claims": {},  # docname: [Placed]
         "bare": {},  # docname: [(line, kind, label)]
+        "unproved": {},  # docname: [claim id]
         "figures": {},  # docname: [label]
         "generated": {},  # docname: [directive]
         "seen": {},  # claim id: its evidence at the last build
     }
-    _BY_DOCUMENT = ("claims", "bare", "figures", "generated")
+    _BY_DOCUMENT = ("claims", "bare", "unproved", "figures", "generated")
 
     def note(self, key: str, item: Any) -> None:
         """Remember ``item`` under ``key`` for the document being read."""

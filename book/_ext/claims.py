@@ -5,9 +5,9 @@ The guards run in ``env-updated``, in every build, whether or not a page changed
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import atlas
 from claim_domain import (
@@ -28,12 +28,14 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx_proof.directive import ElementDirective
 from sphinx_proof.domain import ProofDomain
+from sphinx_proof.nodes import proof_node
 
 from ci import evidence, sources
 
 log = logging.getLogger(__name__)
 
-KINDS = ("theorem", "lemma", "proposition", "corollary", "property")
+KINDS = ("theorem", "lemma", "proposition", "corollary", "property")  # each with a proof
+MEASUREMENT = "measurement"  # of a model or a fit: evidence alone, and a look of its own
 TAGS = ("equality", "bound", "rate", "count", "counterexample")
 VERDICTS = ("holds", "holds-with-hypothesis", "corrected", "not-supported")
 ID = re.compile(r"[a-z0-9]+([.-][a-z0-9]+)*")
@@ -65,7 +67,7 @@ class ClaimDirective(ElementDirective):
     required_arguments = 1
     optional_arguments = 1
     option_spec = {  # noqa: RUF012
-        "kind": lambda text: directives.choice(text, KINDS),
+        "kind": lambda text: directives.choice(text, (*KINDS, MEASUREMENT)),
         "source": directives.unchanged_required,
         "tag": lambda text: directives.choice(text, TAGS),
         "verdict": lambda text: directives.choice(text, VERDICTS),
@@ -81,10 +83,9 @@ class ClaimDirective(ElementDirective):
             source = cite_source(claim.source, keys)
         except ValueError as error:
             raise self.error(str(error)) from error
-        self.name = f"prf:{claim.kind}"
         self.arguments = [claim.title]
         self.options["label"] = claim.id
-        (box,) = super().run()
+        box = self._box(claim)
         box["claim"] = claim.id
         source_nodes, messages = self.state.inline_text(source, self.lineno)
         title_nodes, _ = self.state.inline_text(claim.title, self.lineno)
@@ -92,8 +93,17 @@ class ClaimDirective(ElementDirective):
             claim, self.env.docname, self.lineno, detached(title_nodes), detached(source_nodes)
         )
         domain(self.env).note("claims", placed)
-        box[-1] += _foot(claim, source_nodes)
+        cast(nodes.Element, box[-1]).append(_foot(claim, source_nodes))
         return [box, *messages]
+
+    def _box(self, claim: evidence.Claim) -> nodes.Element:
+        # sphinx-proof knows no measurements: a property under another name
+        shown = "property" if claim.kind == MEASUREMENT else claim.kind
+        self.name = f"prf:{shown}"
+        (box,) = super().run()
+        box["realtype"] = self.env.proof_list[claim.id]["realtype"] = claim.kind
+        box["classes"][box["classes"].index(shown)] = claim.kind
+        return box
 
     def _claim(self) -> evidence.Claim:
         name, *title = self.arguments
@@ -136,7 +146,10 @@ class MergedProofDomain(ProofDomain):
 
 
 class TidyProofs(SphinxTransform):
-    """Unique ids for the boxes of sphinx-proof; theorems outside claims and figures are noted."""
+    """Unique ids for the boxes of sphinx-proof.
+
+    Noted are theorems outside claims, claims that no proof follows, and figures.
+    """
 
     default_priority = 870  # names and labels are settled; the doctree is not yet stored
 
@@ -157,9 +170,25 @@ class TidyProofs(SphinxTransform):
         for part in self.document.findall(nodes.section):  # sphinx-exercise does the same
             if part["ids"] in (["exercise-content"], ["solution-content"]):
                 part["ids"] = [f"{part.parent['label']}-content"]
+        for name in _unproved(self.document):
+            notes.note("unproved", name)
         for figure in self.document.findall(nodes.figure):
             for name in figure["names"]:
                 notes.note("figures", name)
+
+
+def _unproved(document: nodes.document) -> Iterator[str]:
+    """Claims, measurements apart, without a proof before the next claim or the page's end."""
+    waiting = ""
+    for part in document.findall(nodes.Element):
+        if isinstance(part, proof_node):
+            waiting = ""
+        elif "claim" in part and isinstance(part, nodes.Admonition):
+            if waiting:
+                yield waiting
+            waiting = "" if part["realtype"] == MEASUREMENT else part["claim"]
+    if waiting:
+        yield waiting
 
 
 def one_counter(app: Sphinx, config: Config) -> None:
@@ -201,8 +230,12 @@ def guard(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
     notes, found = domain(env), evidence_of(app)
     placed = notes.placed()
     where = {p.claim.id: (p.docname, p.line) for p in placed}
-    for problem in evidence.judge([p.claim for p in placed], found.records):
+    decided = {e.decided_by for e in sources.errata(sources.readable(found.sources or {}))}
+    problems = evidence.judge([p.claim for p in placed], found.records)
+    for problem in [*problems, *evidence.unlisted(found.records, decided)]:
         log.warning("%s", problem.text, location=where.get(problem.claim))
+    for _, name in notes.noted("unproved"):
+        log.warning("claim %r has no proof", name, location=where[name])
     for docname, (line, kind, label) in notes.noted("bare"):
         log.warning("%s %r is not a {claim}", kind, label, location=(docname, line))
     for text in _holes(app, notes, set(where)):
