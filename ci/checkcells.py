@@ -141,7 +141,7 @@ def _bold(prose: list[tuple[int, str]]) -> Iterator[Finding]:
 
 
 class _Bindings:
-    """Names that hold nothing but what is typed in, in all their bindings: `n = 2`, `for n in (2, 3)`."""
+    """Names that hold, in all their bindings, only what is typed in: `n = 2`, `for n in (2, 3)`."""
 
     def __init__(self, trees: Sequence[ast.Module]) -> None:
         values: dict[str, list[ast.expr | None]] = defaultdict(list)

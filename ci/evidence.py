@@ -157,7 +157,8 @@ def _loose(record: Record) -> Iterator[str]:
         )
     if record["stderr"] is not None:
         return
-    wide = tolerance > MAX_RTOL * record["largest"] * _SLACK or (record["rtol"] or 0) > MAX_RTOL
+    rtol = math.inf if record["rtol"] is None else record["rtol"]
+    wide = rtol > MAX_RTOL or tolerance > MAX_RTOL * record["largest"] * _SLACK
     if kind in ("equal", "bound") and wide:
         yield f"has an rtol over {MAX_RTOL:g}; tighten it, or say why by slack="
     if kind == "rate" and tolerance > MAX_ATOL * _SLACK:

@@ -59,6 +59,17 @@ SOUND_RECORDS = {
         "largest": 50.0,
         "twins": [twin(predicted=30.0, claim=0.0, measured=0.0, distance=0.6)],
     },
+    "array, a small entry that is not 0, by the largest": {
+        "shape": [3],
+        "largest": 50.0,
+        "twins": [twin(predicted=60.0, claim=20.0, measured=20.0, distance=0.8)],
+    },
+    "bound below 0, attained": {
+        "kind": "bound",
+        "measured": -2.09,
+        "predicted": -2.0,
+        "twins": [twin(predicted=-2.5, claim=-2.0, measured=-2.09)],
+    },
     "count, an entry off by one": {
         "kind": "count",
         "shape": [3],
@@ -142,6 +153,14 @@ UNSOUND = {
         },
         "far twins only",
     ),
+    "array, a small entry that is not 0, far by the largest": (
+        {
+            "shape": [3],
+            "largest": 50.0,
+            "twins": [twin(predicted=60.0, claim=20.0, measured=20.0, distance=0.5)],
+        },
+        "far twins only",
+    ),
     "array count, far in an entry": (
         {
             "kind": "count",
@@ -190,6 +209,7 @@ UNSOUND = {
     ),
     "wide by its numbers": ({"tolerance": 0.11, "twins": [twin(z=9.0)]}, "an rtol over 0.05"),
     "wide by its word": ({"rtol": 0.11}, "an rtol over 0.05"),
+    "wide, as it says nothing": ({"rtol": None}, "an rtol over 0.05"),
     "wide rate": (
         {"kind": "rate", "tolerance": 0.11, "twins": [twin(predicted=2.5, z=4.0)]},
         "an atol over 0.1",
