@@ -24,17 +24,20 @@ book: $(READY) ## execute what changed, build the site (PROFILE=full: at paper s
 test: check ## check the sources, test zotk and ci
 	$(PY) -m pytest
 
-check: $(READY) ## lint, types, numbers in the prose
+check: $(READY) ## lint, types, numbers in the prose, cells that check and cells that show
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check --quiet .
 	$(PY) -m mypy
 	$(PY) -m ci.prose
+	$(PY) -m ci.checkcells
+	$(PY) -m ci.glued
 
 lab: $(READY) ## open the chapters as notebooks in JupyterLab
 	$(PY) -m ci.lab
 
 chapter: $(READY) ## run one chapter beside the book: CH=name P="seed=3 draws=1000"
 	@test -n "$(CH)" || { echo 'say which chapter: make chapter CH=name'; exit 2; }
+	$(PY) -m ci.checkcells $(addsuffix .md,$(addprefix chapters/,$(CH)))
 	$(PY) -m ci.run --only $(CH) --parameters $(P)
 
 verify: $(READY) ## all checks under another seed of the book: SEED=7
