@@ -19,6 +19,7 @@ from typing import NamedTuple
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from ci.console import any_locale
 from ci.evidence import meant
 
 # arguments of zotk.Check's methods: the place and name of what is measured and what is predicted
@@ -285,6 +286,7 @@ def _argument(node: ast.Call, place: int, name: str) -> ast.expr | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Lint the files named, or all chapters; 1 where something is found."""
+    any_locale()
     pages = [Path(a) for a in arguments] or sorted(Path("chapters").glob("*.md"))
     if not pages:
         print("no chapters/*.md: run from the root of the repository")

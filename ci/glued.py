@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ci.console import any_locale
+
 CHECKS = {"equal", "rate", "bound", "count"}
 NOT_READ = {"twins", "what", "rtol", "atol", "draws", "side", "relative_to", "slack"}
 READINGS = {  # functions and methods that hand on what they are given
@@ -594,6 +596,7 @@ def _key(call: ast.Call) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
+    any_locale()
     pages = [Path(each) for each in arguments] or sorted(Path("chapters").glob("*.md"))
     if not pages:
         print("no chapters/*.md: run from the root of the repository")

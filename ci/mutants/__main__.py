@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from ci.chapters import ROOT
+from ci.console import any_locale
 from ci.mutants import report
 from ci.mutants.plan import LEFT_OUT, Plan
 from ci.mutants.work import Work
@@ -73,6 +74,7 @@ def sample(plan: Plan, count: int) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    any_locale()
     parser = argparse.ArgumentParser(prog="python -m ci.mutants", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
