@@ -222,7 +222,7 @@ def _in_words(axis: Axis) -> bool:
     return any(
         word.isalpha()
         for text in formatter.format_ticks(list(axis.get_ticklocs()))
-        for word in text
+        for word in str(text)
     )
 
 
