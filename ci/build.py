@@ -20,13 +20,12 @@ from pathlib import Path
 
 import nbformat
 
-from ci import gpu
+from ci import gpu, messages
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.run import ANSI, TIED, environment, only_one, tail
 
 INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
 MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself
-COMPLAINT = re.compile(r"\b(WARNING|ERROR|SEVERE|CRITICAL):")
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -79,14 +78,12 @@ def inputs_digest(root: Path, source: Path) -> str:
 
 
 def site_digest(site: Path) -> str:
-    """A digest of the names and sizes of a site's files."""
-    files = (path for path in files_under(site) if path.name != MADE_OF)
-    lines = (f"{path.relative_to(site).as_posix()} {path.stat().st_size}" for path in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """A digest of the names and contents of a site's files, but for the one that records it."""
+    return digest((path for path in files_under(site) if path != site / MADE_OF), site)
 
 
 def is_current(site: Path, inputs: str) -> bool:
-    """Whether a site was made of these inputs and still has all its files."""
+    """Whether a site was made of these inputs and still has all its files, unchanged."""
     try:
         made_of = json.loads((site / MADE_OF).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -116,8 +113,7 @@ def make(root: Path, source: Path) -> Path:
         ).returncode
     if code:
         text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
-        complaints = [line for line in text.splitlines() if COMPLAINT.search(line)]
-        text = "\n".join(dict.fromkeys(complaints)) or tail(text)
+        text = "\n".join(messages.readable(text, root, source)) or tail(text)
         raise BuildError(f"{text}\nthe site was not built; all of the log is in {log}")
     return fresh / "_build/html"
 

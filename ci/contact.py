@@ -144,7 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
                 found += figures
                 print(f"{page:50} {len(figures):2} figures", flush=True)
         lay_out(driver, found, order, options.shots)
-    print(f"{len(found)} figures, {time.perf_counter() - start:.0f} s: {options.shots}/figures.html")
+    print(
+        f"{len(found)} figures, {time.perf_counter() - start:.0f} s: {options.shots}/figures.html"
+    )
     return 0
 
 

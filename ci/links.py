@@ -38,7 +38,7 @@ class Page:
     ids: list[str] = field(default_factory=list)
     anchors: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
-    images: list[tuple[str, str | None]] = field(default_factory=list)
+    images: list[tuple[str, str | None, bool]] = field(default_factory=list)  # as of alt_fault
     frames: list[str] = field(default_factory=list)
     redirect: str | None = None
 
@@ -63,7 +63,9 @@ class _Reader(HTMLParser):
         self.page.links.extend(url for url in wanted if url is not None)
         if tag == "img":
             alt = named["alt"] or "" if "alt" in named else None
-            self.page.images.append((named.get("src") or "", alt))
+            hidden = named.get("aria-hidden") == "true"
+            decoration = hidden or named.get("role") in ("presentation", "none")
+            self.page.images.append((named.get("src") or "", alt, decoration))
         if tag == "meta" and (named.get("http-equiv") or "").lower() == "refresh":
             _, _, target = (named.get("content") or "").partition("=")
             self.page.redirect = target.strip(" '\"") or None
@@ -124,12 +126,20 @@ def toc_pages(toc: Path) -> list[str]:
     return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
 
 
-def alt_fault(src: str, alt: str | None) -> str | None:
-    """Why (src, alt) does not describe an image; empty alt marks decoration and is right."""
+def alt_fault(src: str, alt: str | None, decoration: bool) -> str | None:
+    """Why an image has no text alternative, None when it has one or is marked as decoration.
+
+    The mark is role="presentation" or aria-hidden="true"; an empty alt alone is none, because
+    Markdown writes it for an image whose author said nothing.
+    """
     shown = src if len(src) <= 80 else src[:77] + "..."
+    if decoration:
+        return None
     if alt is None:
         return f"img without alt: {shown}"
-    if alt and (alt == src or alt == posixpath.basename(unquote(urlsplit(src).path))):
+    if not alt.strip():
+        return f"img with an empty alt, not marked as decoration: {shown}"
+    if alt in (src, posixpath.basename(unquote(urlsplit(src).path))):
         return f"img whose alt is its own file name: {shown}"  # docutils' stand-in for no alt
     return None
 
@@ -172,7 +182,7 @@ def problems(site: Path, wanted: Iterable[str] = ()) -> list[Problem]:
     for name, page in list(known.items()):
         faults = [f"duplicate id: {key}" for key, n in Counter(page.ids).items() if n > 1]
         images = [*page.images, *(image for html in page.frames for image in read(html).images)]
-        faults += [fault for src, alt in images if (fault := alt_fault(src, alt))]
+        faults += [fault for image in images if (fault := alt_fault(*image))]
         faults += [fault for url in page.links if (fault := _link_fault(site, name, url, known))]
         found += [Problem(name, fault) for fault in dict.fromkeys(faults)]
     return found

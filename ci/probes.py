@@ -40,7 +40,10 @@ return {
     .map(s => path(s.parentElement)),
   "broken image": [...document.images].filter(i => i.complete && !i.naturalWidth)
     .map(i => i.src.slice(0, 80)),
-  "img": [...document.images].map(i => [i.getAttribute("src") || "", i.getAttribute("alt")]),
+  "img": [...document.images].map(i => [
+    i.getAttribute("src") || "", i.getAttribute("alt"),
+    i.ariaHidden === "true" || ["presentation", "none"].includes(i.getAttribute("role")),
+  ]),
   "slider without a name": sliders.filter(e => !named(e)).map(path),
   "slider out of the keyboard's reach": sliders.filter(e => e.tabIndex < 0).map(path),
   "duplicate id": [...new Set(ids.filter((id, i) => ids.indexOf(id) !== i))],

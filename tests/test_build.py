@@ -90,6 +90,23 @@ def test_a_site_is_built_kept_and_never_replaced_by_a_failure(
     assert "The site is unchanged" in capsys.readouterr().out
 
 
+def test_a_fault_is_placed_in_the_source(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chapter = root / "chapters/one.md"
+    chapter.write_text(CHAPTER + "\n\nFirst {ref}`ch:onne`.\n\n> Deep\n>\n> {ref}`elsewhere`.\n")
+    (root / "book/intro.md").write_text("# Title\n\nSee {doc}`chapters/won`.\n")
+    pretend(root)
+    assert build.main([], root) == 1
+    said = capsys.readouterr().err.splitlines()
+    lines = chapter.read_text().splitlines()
+    first, deep = lines.index("First {ref}`ch:onne`.") + 1, lines.index("> {ref}`elsewhere`.") + 1
+    assert sorted(said[0].removeprefix("error: ").splitlines() + said[1:-1]) == [
+        "book/intro.md:3: unknown document: 'chapters/won'; did you mean 'chapters/one'?",
+        f"chapters/one.md:{first}: undefined label: 'ch:onne'; did you mean 'ch:one'?",
+        f"chapters/one.md:{deep}: undefined label: 'elsewhere'",
+    ]
+    assert said[-1].startswith("the site was not built")
+
+
 def test_a_site_needs_valid_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (root / "chapters/one.md").open("a") as source:
         source.write("More.\n")
@@ -146,6 +163,22 @@ def test_a_site_that_lacks_a_page_is_not_current(tmp_path: Path) -> None:
     assert not build.is_current(tmp_path, "other")
     (tmp_path / "b.html").unlink()
     assert not build.is_current(tmp_path, "key")
+
+
+def test_a_site_with_a_forged_file_is_built_anew(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build.main([], root) == 0
+    site = root / "build/html"
+    sound = contents(site)
+    for name in ("chapters/one.html", "searchindex.js", "_sources/intro.md"):
+        forged = bytearray(sound[name])
+        forged[-2] ^= 1  # of the same size
+        (site / name).write_bytes(forged)
+        capsys.readouterr()
+        assert build.main([], root) == 0
+        assert "built in" in capsys.readouterr().out, name
+        assert contents(site)[name] == sound[name]
 
 
 def test_publishing_and_a_swap_that_was_cut_off(tmp_path: Path) -> None:

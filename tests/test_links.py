@@ -1,5 +1,7 @@
 """Static faults of a built site, each planted and found."""
 
+import pytest
+
 from ci import links
 
 GOOD = '<html><body><h1 id="top-1">x</h1><img src="a.svg" alt="A picture"></body></html>'
@@ -25,7 +27,8 @@ def faults(tmp_path, html, **pages):
 def test_a_sound_site(tmp_path):
     html = (
         '<a href="index.html#top-1">a</a><a href="#here">b</a><p id="here">c</p><a href="#">d</a>'
-        '<a href="https://elsewhere.example/x">e</a><img src="a.svg" alt=""><a href="sub/">f</a>'
+        '<a href="https://elsewhere.example/x">e</a><img src="a.svg" alt="A">'
+        '<img src="a.svg" alt="" role="presentation"><a href="sub/">f</a>'
     )
     assert faults(tmp_path, html, sub__index=GOOD.replace("a.svg", "../a.svg")) == []
 
@@ -52,6 +55,16 @@ def test_images_without_a_text_alternative(tmp_path):
     assert faults(tmp_path, '<img src="a.svg" alt="a.svg">') == [
         "img whose alt is its own file name: a.svg"
     ]
+
+
+@pytest.mark.parametrize("alt", ["", " ", "\n"])
+def test_an_empty_alternative_needs_the_mark_of_decoration(tmp_path, alt):
+    image = f'<img src="a.svg" alt="{alt}"{{}}>'
+    empty = "img with an empty alt, not marked as decoration: a.svg"
+    for marked in ("", ' role="img"', ' aria-hidden="false"'):
+        assert faults(tmp_path, image.format(marked)) == [empty], marked
+    for marked in (' role="presentation"', ' role="none"', ' aria-hidden="true"'):
+        assert faults(tmp_path, image.format(marked)) == []
 
 
 def test_the_frames_of_an_explorer_count(tmp_path):
