@@ -70,10 +70,11 @@ def scroller(label: str, *children: nodes.Node) -> element:
 
 
 def number(value: float) -> str:
-    """Three significant digits: ``0.0123``, ``1.2·10⁻⁵``, ``0``."""
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
+    """Three significant digits: ``0.0123``, ``1230``, ``1.2·10⁻⁵``, ``0``."""
+    rounded = f"{value:.2e}"
+    mantissa, exponent = rounded.split("e")
+    if value == 0 or -3 <= int(exponent) <= 3:
+        return f"{float(rounded):g}"
     digits = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     mantissa = mantissa.rstrip("0").rstrip(".")
     return f"10{digits}" if mantissa == "1" else f"{mantissa}·10{digits}"
@@ -81,8 +82,9 @@ def number(value: float) -> str:
 
 def seconds(value: float) -> str:
     """A duration: ``0.04 s``, ``12.3 s``, ``2 min 5 s``."""
-    if value >= 60:
-        return f"{int(value // 60)} min {value % 60:.0f} s"
+    if round(value, 1) >= 60:
+        minutes, rest = divmod(round(value), 60)
+        return f"{minutes} min {rest} s"
     return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
 
 
