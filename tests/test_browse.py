@@ -2,10 +2,10 @@
 
 import pytest
 
-from ci import browse
+from ci import browse, browser
 
 pytestmark = pytest.mark.skipif(
-    browse.programs() is None, reason="Chromium and its driver are not installed (.ci/run does it)"
+    browser.programs() is None, reason="Chromium and its driver are not installed (.ci/run does it)"
 )
 
 HEAD = (
@@ -19,13 +19,15 @@ SLIDER = (
 )
 LIVE = SLIDER + "<script>k.oninput = () => {{ v.textContent = k.value }}</script>"
 PAGES = {
-    "sound": LIVE.format(name='aria-label="knob"') + '<img src="dot.svg" alt="a dot">',
+    "sound": LIVE.format(name='aria-label="knob"') + '<img src="dot.svg" alt="a dot">'
+    '<img src="dot.svg" alt="" role="presentation">',
     "third-party": '<script src="https://elsewhere.example/x.js"></script>',
     "failed": '<img src="gone.png" alt="not there">',
     "script": "<script>throw new Error('boom')</script>",
     "formula": '<span class="math">\\(x^2\\)</span>',
     "raw-formula": "<p>Let \\(x^2\\) be</p>",
     "no-alt": '<img src="dot.svg">',
+    "empty-alt": '<img src="dot.svg" alt="">',
     "slider-name": LIVE.format(name=""),
     "deaf-slider": SLIDER.format(name='aria-label="knob"'),
     "same-id": '<p id="a">x</p><p id="a">y</p>',
@@ -41,6 +43,7 @@ EXPECTED = {
     "formula": "unset formula",
     "raw-formula": "unset formula",
     "no-alt": "img without alt",
+    "empty-alt": "img with an empty alt, not marked as decoration",
     "slider-name": "slider without a name",
     "deaf-slider": "slider 'knob': an arrow key changes nothing",
     "same-id": "duplicate id: a",
@@ -62,15 +65,15 @@ def found(tmp_path_factory):
         (site / f"{name}.html").write_text(f"{HEAD}{body}</body></html>", encoding="utf-8")
     shots = site.parent / "shots"
     faults = {}
-    settle, browse.SETTLE_SECONDS = browse.SETTLE_SECONDS, 1  # one page waits for its widget
+    seconds, browser.SETTLE_SECONDS = browser.SETTLE_SECONDS, 1  # one page waits for its widget
     try:
-        with browse.serve(site) as origin, browse.chromium() as driver:
+        with browser.serve(site) as origin, browser.chromium() as driver:
             for name in PAGES:
-                said = browse.visit(driver, origin, f"{name}.html", shots)
+                said = browse.visit(driver, origin, f"{name}.html", shots).faults
                 faults[name] = [fault.replace(f"{origin}/", "/") for fault in said]
     finally:
-        browse.SETTLE_SECONDS = settle
-    pictures = {path.name for path in shots.iterdir()}
+        browser.SETTLE_SECONDS = seconds
+    pictures = {path.name for path in shots.glob("*.png")}
     assert {f"sound-{kind}.png" for kind in ("light", "dark", "phone")} <= pictures
     return faults
 
