@@ -129,11 +129,12 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> Visi
         driver.get(f"{origin}/{page}")
         dress(driver, "light")
         settle(driver)
-        with unrolled(driver, DESKTOP):
-            for theme in contact.THEMES:
-                dress(driver, theme)
+        for theme in contact.THEMES:
+            dress(driver, theme)
+            with unrolled(driver, DESKTOP):
                 shoot(driver, shots / f"{stem}-{theme}.png")
-                figures = contact.photograph(driver, page, theme, shots)
+            figures = contact.photograph(driver, page, theme, shots)
+        look_through(driver, DESKTOP)
 
         for slider in driver.find_elements(By.CSS_SELECTOR, SLIDERS):
             faults += [fault for fault in [_press(driver, slider)] if fault]

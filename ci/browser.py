@@ -155,8 +155,11 @@ def unrolled(driver: webdriver.Chrome, view: Viewport) -> Iterator[None]:
 
 
 def shoot(driver: webdriver.Chrome, file: Path, clip: dict[str, float] | None = None) -> None:
-    """PNG of the viewport, or of a part of the page: x, y, width, height, scale."""
-    part = {"clip": clip, "captureBeyondViewport": True} if clip else {}
+    """PNG of the viewport, or of a part of it in the page's coordinates: x, y, width, height, scale.
+
+    What lies far outside the viewport comes out blank, or slowly: scroll there first.
+    """
+    part = {"clip": clip} if clip else {}
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", **part})
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(base64.b64decode(shot["data"]))

@@ -28,12 +28,12 @@ from ci.browser import (
     serve,
     settle,
     shoot,
-    unrolled,
 )
 
 THEMES = ("light", "dark")
 A_PAGE = 12  # figures
-PAPER = Viewport(1600, 900, False)
+WINDOW = DESKTOP._replace(height=2_400)  # taller than any figure
+PAPER = Viewport(1600, 6_000, False)  # taller than any page of the sheet
 
 
 class Figure(NamedTuple):
@@ -52,16 +52,19 @@ class Figure(NamedTuple):
 
 
 def photograph(driver: webdriver.Chrome, page: str, theme: str, shots: Path) -> list[Figure]:
-    """Every picture of the open, unrolled page in the theme it wears; the other file is named too.
+    """Every picture of the open page in the theme it wears; the other theme's file is named too.
 
-    Call it once for each theme: the figures come out the same, the files differ.
+    Call it once for each theme: the figures come out the same, the files differ. The page is seen
+    through `WINDOW` afterwards.
     """
     stem = page.removesuffix(".html").replace("/", ".")
     found = []
+    look_through(driver, WINDOW)
     for place, seen in enumerate(driver.execute_script(PICTURES), 1):
         light, dark = (f"figures/{stem}-{place:02}-{name}.png" for name in THEMES)
         texts = {key: seen[key] for key in ("label", "number", "caption", "alt")}
         found.append(Figure(page, **texts, light=light, dark=dark))
+        driver.execute_async_script(SCROLL, seen["clip"]["y"])
         shoot(driver, shots / (light if theme == "light" else dark), seen["clip"])
     return found
 
@@ -115,6 +118,7 @@ def lay_out(
         settle(driver)
         for number, clip in enumerate(driver.execute_script(SECTIONS), 1):
             written.append(shots / f"figures-{number:02}.png")
+            driver.execute_async_script(SCROLL, clip["y"])
             shoot(driver, written[-1], clip)
     return written
 
@@ -136,11 +140,10 @@ def main(arguments: list[str] | None = None) -> int:
                 driver.get(f"{origin}/{page}")
                 dress(driver, "light")
                 settle(driver)
-                with unrolled(driver, DESKTOP):
-                    figures = photograph(driver, page, "light", options.shots)
-                    if figures:
-                        dress(driver, "dark")
-                        photograph(driver, page, "dark", options.shots)
+                figures = photograph(driver, page, "light", options.shots)
+                if figures:
+                    dress(driver, "dark")
+                    photograph(driver, page, "dark", options.shots)
                 found += figures
                 print(f"{page:50} {len(figures):2} figures", flush=True)
         lay_out(driver, found, order, options.shots)
@@ -160,6 +163,13 @@ p {margin: 6px 0 0}
 .pair {display: flex; gap: 6px; align-items: start}
 .pair img {width: calc(50% - 3px); max-height: 460px; object-fit: contain; object-position: top}
 .pair .dark {background: #121212}
+"""
+
+# Argument: y in the page, which comes below any header that stays in place.
+SCROLL = """
+const [y, done] = arguments;
+scrollTo({top: y - 200, behavior: "instant"});
+requestAnimationFrame(() => requestAnimationFrame(() => done()));
 """
 
 # Where each section of the sheet lies.

@@ -27,7 +27,8 @@ ONE = (
 TWO = (
     '<img src="dot.svg" alt="Alone."><div class="claims-scroll" tabindex="0">'
     '<svg role="group" aria-label="A wide graph" width="900" height="60" viewBox="0 0 900 60">'
-    '<rect width="900" height="60" fill="red"/></svg></div><p>No picture.</p>'
+    '<rect width="900" height="60" fill="red"/></svg></div><p style="height: 30000px">Far down:</p>'
+    '<img src="dot.svg" alt="Far down.">'
 )
 
 
@@ -99,7 +100,7 @@ def test_browsing_leaves_the_sheet_and_its_pages(shots):
     assert width == 1600 and height > 300
     assert sorted(p.name for p in (shots / "figures").iterdir()) == sorted(
         f"{page}-{theme}.png"
-        for page in ("one-01", "one-02", "two-01", "two-02")
+        for page in ("one-01", "one-02", "two-01", "two-02", "two-03")
         for theme in ("light", "dark")
     )
 
@@ -108,7 +109,7 @@ def test_every_picture_but_decoration_is_on_it_once(shots):
     html = (shots / "figures.html").read_text()
     places = [html.index(f"figures/{name}-light.png") for name in ("two-01", "two-02", "one-01")]
     assert places == sorted(places)
-    assert html.count("<article>") == 4
+    assert html.count("<article>") == 5
     for words in ("Fig. 1.1", "one.html#fig-map", "A dot &amp; more.</p>", "A red &lt;dot&gt;."):
         assert words in html
     for words in ("explorer", "Frame one.", "Alone.", "graph", "A wide graph"):
@@ -119,5 +120,7 @@ def test_pictures_are_what_a_reader_sees(shots):
     light, dark = (shots / f"figures/one-01-{theme}.png" for theme in ("light", "dark"))
     assert size(light) == size(dark) == (50, 40)
     assert light.read_bytes() != dark.read_bytes()
+    far = shots / "figures/two-03-light.png"
+    assert far.read_bytes() == (shots / "figures/two-01-light.png").read_bytes()
     assert size(shots / "figures/two-02-light.png") == (900, 60)  # wider than its scroller
     assert size(shots / "figures/one-02-light.png")[0] > 50  # the explorer with its sliders
