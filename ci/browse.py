@@ -43,7 +43,6 @@ from ci.probes import CHANGED, CONTRAST, FACTS, UNFOLD, WATCH, WIDTH
 
 OWN_SCHEMES = ("data", "blob", "about")
 SLIDERS = "[role=slider], input[type=range]"
-LISTED = 8  # faults of one kind that are spelt out per page
 
 
 # ---- judging what was recorded: pure functions ---------------------------------------------------
