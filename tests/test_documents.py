@@ -1,9 +1,15 @@
 """The code a reader copies from the front pages runs, and is the same in both."""
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
+import jupytext
 import torch
+
+from ci import checkcells, evidence, glued, prose
+from ci.chapters import declared
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,3 +41,19 @@ def test_every_command_the_readme_names_exists():
     assert {"book", "test", "lab", "chapter", "verify", "clean"} <= named
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_chapter_of_the_readme_runs_as_printed(monkeypatch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (chapter,) = re.findall(r"^`{5}markdown\n(.*?)^`{5}$", text, re.MULTILINE | re.DOTALL)
+    assert not checkcells.lint(chapter) and not glued.faults(chapter) and not prose.lint(chapter)
+    notebook = jupytext.reads(chapter, fmt="md:myst")
+    assert declared(notebook, "parabola") == {"seed": 0, "device": "auto"}
+    records = []
+    monkeypatch.setattr("zotk.checks.show", records.append)
+    scope: dict = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, scope)
+    found = [json.loads(json.dumps(asdict(record))) for record in records]
+    assert len(found) == 1 and not evidence.faults(found[0])
