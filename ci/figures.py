@@ -9,6 +9,7 @@ for these there are only checks, and eyes.
 What is in MAY can be meant. The cell then says so, with a reason:
 
     # figure may have equal lines: the two curves coincide, that is the claim
+    # figure may sometimes have short line: with other parameters the run stops early
 """
 
 import re
@@ -30,7 +31,7 @@ FATAL = ("empty axes", "line outside")
 MAY = ("short line", "no finite point", "equal lines", "no label")  # a figure may, with a reason
 NO_LINE = ("None", "none", "", " ")
 SHORT = 0.1  # of the x axis
-EXCUSE = re.compile(r"^[ \t]*#[ \t]*figure may have\b(.*)$", re.MULTILINE)
+EXCUSE = re.compile(r"^[ \t]*#[ \t]*figure may (sometimes )?have\b(.*)$", re.MULTILINE)
 
 
 class Fault(NamedTuple):
@@ -67,15 +68,16 @@ def excused(source: str, found: Sequence[Fault]) -> tuple[list[str], list[str]]:
     """
     wrong, idle = [], []
     excuses: set[str] = set()
-    for text in EXCUSE.findall(source):
+    sometimes: set[str] = set()  # needed with some parameters only, so never idle
+    for at_times, text in EXCUSE.findall(source):
         rule, _, reason = (part.strip() for part in text.partition(":"))
         if rule not in MAY:
             wrong.append(f"a figure may have {', '.join(MAY)}; not {rule!r}")
         elif not reason:
             wrong.append(f"say why: `# figure may have {rule}: …`")
         else:
-            excuses.add(rule)
-    for rule in [rule for rule in (*FATAL, *MAY) if rule not in excuses]:
+            (sometimes if at_times else excuses).add(rule)
+    for rule in [rule for rule in (*FATAL, *MAY) if rule not in excuses | sometimes]:
         if texts := [text for broken, text in found if broken == rule]:
             more = f" (and {len(texts) - 1} more like it)" if len(texts) > 1 else ""
             hint = f"; if this is meant, `# figure may have {rule}: why`" if rule in MAY else ""

@@ -166,3 +166,12 @@ def test_an_excuse_without_a_reason_or_use() -> None:
 def test_the_frames_of_an_explorer_are_told_once() -> None:
     (told,), _ = excused("", [Fault("empty axes", f"frame {n}") for n in range(30)])
     assert told == "frame 0 (and 29 more like it)"
+
+
+def test_an_excuse_that_some_parameters_need_is_never_idle() -> None:
+    source = "# figure may sometimes have equal lines: accuracies often agree"
+    assert excused(source, []) == ([], [])
+    assert excused(source, [Fault("equal lines", "text")]) == ([], [])
+    assert excused(source.partition(":")[0], [])[0] == [
+        "say why: `# figure may have equal lines: …`"
+    ]
