@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -62,13 +63,23 @@ def stage(root: Path, chapters: Sequence[Chapter]) -> Path:
         rows = json.dumps(gpu.elsewhere(root))
         for chapter in chapters:
             notebook = nbformat.read(chapter.notebook, as_version=4)
-            filled = nbformat.writes(gpu.fill(root, chapter.name, notebook))
+            filled = nbformat.writes(plain(gpu.fill(root, chapter.name, notebook)))
             (source / "chapters" / chapter.notebook.name).write_text(filled, encoding="utf-8")
             shutil.copyfile(chapter.record, source / "chapters" / chapter.record.name)
     except ValueError as error:
         raise BuildError(str(error)) from error
     (source / "elsewhere.json").write_text(rows, encoding="utf-8")
     return source
+
+
+def plain(notebook: Any) -> Any:
+    """The notebook with glued numpy scalars as plain numbers, which formats can read."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            text = output.get("data", {}).get("text/plain", "")
+            if found := NUMPY.fullmatch(text):
+                output["data"]["text/plain"] = found[1]
+    return notebook
 
 
 def inputs_digest(root: Path, source: Path) -> str:
