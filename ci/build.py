@@ -28,6 +28,7 @@ from ci.judge import ANSI, tail
 from ci.run import TIED, environment, only_one
 
 INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
+NUMPY = re.compile(r"np\.(?:float|int)\d+\((.*)\)")  # how numpy 2 shows a scalar
 MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
