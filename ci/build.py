@@ -77,9 +77,10 @@ def plain(notebook: Any) -> Any:
     """The notebook with glued numpy scalars as plain numbers, which formats can read."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            text = output.get("data", {}).get("text/plain", "")
-            if found := NUMPY.fullmatch(text):
-                output["data"]["text/plain"] = found[1]
+            data = output.get("data", {})
+            for kind in [kind for kind in data if kind.endswith("text/plain")]:  # glue has a prefix
+                if found := NUMPY.fullmatch(data[kind]):
+                    data[kind] = found[1]
     return notebook
 
 
