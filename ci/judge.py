@@ -4,12 +4,11 @@ A notebook comes from papermill, with the line of the chapter in each code cell'
 report comes from `ci.watch`, one entry for each code cell that ran, in their order.
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ci.evidence import MIME, faults
+from ci.evidence import MIME, faults, meant
 
 LINE = "line"  # metadata of a code cell: where its code begins in the chapter
 REPORT, SEED = "ZOTK_WATCH_REPORT", "ZOTK_WATCH_SEED"  # the watcher's environment
@@ -158,9 +157,8 @@ def unclaimed(chapter: str, notebook: Any) -> Iterator[str]:
     for cell in code_cells(notebook):
         for name in dict.fromkeys(str(record.get("id")) for record in records(cell)):
             if name not in stated:
-                near = difflib.get_close_matches(name, stated, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                yield f"{place(chapter, cell)}: no claim box here states {name!r}{hint}"
+                like = meant(name, stated)
+                yield f"{place(chapter, cell)}: no claim box here states {name!r}{like}"
 
 
 # ---- what the watcher saw ----
