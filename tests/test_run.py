@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
@@ -255,6 +256,16 @@ def test_the_time_limit(write: Write) -> None:
     assert freshness(root) == {"slow": False}
     if sys.platform == "linux":
         gone(root)
+
+
+def test_a_long_chapter_is_named_and_not_stopped() -> None:
+    def outcome(name: str, seconds: float, profile: str = "quick") -> Any:
+        chapter: Any = SimpleNamespace(name=name, profile=profile)
+        return run.Outcome(chapter, seconds, True)
+
+    listed = [outcome("slow", 91.0), outcome("short", 20.0), outcome("large", 900.0, "full")]
+    assert run.summary(listed, 100.0).splitlines()[-1] == "  over 90 s: slow"
+    assert "over" not in run.summary(listed[1:], 100.0)
 
 
 # ---- kill -9 ----
