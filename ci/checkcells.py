@@ -2,8 +2,9 @@
 
 Before anything runs: what is `measured` must be computed from something, and not be written like
 what is `predicted`; seeds derive from the chapter's `seed`; the claim of a check is stated in a
-`{claim}` box of the same chapter; and a theorem is not hidden in bold type. It cannot see whether
-two code paths are one formula written twice.
+`{claim}` box of the same chapter; a theorem is not hidden in bold type; every fence closes, and no
+code cell is text of another block. It cannot see whether two code paths are one formula written
+twice.
 """
 
 import ast
@@ -68,7 +69,7 @@ class Page(NamedTuple):
 def lint(text: str) -> list[Finding]:
     """Everything found in the text of a chapter, `chapters/NAME.md`, in the order of its lines."""
     page = read(text)
-    found = [*_bold(page.prose)]
+    found = [*_bold(page.prose), *_fences(text)]
     trees: list[tuple[Cell, ast.Module]] = []
     for cell in page.cells:
         try:
@@ -88,6 +89,22 @@ def read(text: str) -> Page:
     page = Page([], [], [])
     _collect(text, 1, page)
     return page
+
+
+def _fences(text: str) -> Iterator[Finding]:
+    """Fences that never close, and code cells that another block has swallowed as its text."""
+    lines = text.splitlines()
+    for token in _parser().parse(text):
+        if token.type != "fence" or token.map is None:
+            continue
+        first, end = token.map
+        last = lines[end - 1].strip()
+        if end - first < 2 or set(last) != {token.markup[0]} or len(last) < len(token.markup):
+            yield Finding(first + 1, f"`{token.markup}{token.info}` is never closed")
+        for number, line in enumerate(token.content.splitlines(), first + 2):
+            if line.lstrip().startswith("```{code-cell}"):
+                block = f"`{token.markup}{token.info}` of line {first + 1}"
+                yield Finding(number, f"this code cell is text of {block} and would not run")
 
 
 @cache

@@ -229,3 +229,27 @@ def test_the_command_names_file_and_line(
 def test_the_chapters_of_this_book_are_clean() -> None:
     for page in sorted((Path(__file__).parent.parent / "chapters").glob("*.md")):
         assert [(page.name, *f) for f in lint(page.read_text(encoding="utf-8"))] == []
+
+
+# ---- fences ----
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line", "message"),
+    [
+        ("\n# Sums", "\n````{note}\n# Sums", 8, "this code cell is text of `````{note}` of line 5"),
+        ("%CELL%\n```\n", "%CELL%\n", LINE - 8, "is never closed"),
+    ],
+)
+def test_a_stray_fence_is_seen(before: str, after: str, line: int, message: str) -> None:
+    found = lint(CHAPTER.replace(before, after, 1).replace("%CELL%", "pass"))
+    assert any(f.line == line and message in f.message for f in found), found
+
+
+def test_a_code_cell_in_a_box_is_no_cell() -> None:
+    box = "````{tip}\n```{code-cell} ipython3\n1 + 1\n```\n````\n"
+    found = lint(CHAPTER.replace("%CELL%", "pass") + box)
+    line = len(CHAPTER.splitlines()) + 1
+    assert [f.message for f in found] == [
+        f"this code cell is text of `````{{tip}}` of line {line} and would not run"
+    ]
