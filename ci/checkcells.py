@@ -14,13 +14,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from ci.console import any_locale
+from ci import lints
 from ci.evidence import meant
 
 # arguments of zotk.Check's methods: the place and name of what is measured and what is predicted
@@ -302,19 +301,7 @@ def _argument(node: ast.Call, place: int, name: str) -> ast.expr | None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Lint the files named, or all chapters; 1 where something is found."""
-    any_locale()
-    pages = [Path(a) for a in arguments] or sorted(Path("chapters").glob("*.md"))
-    if not pages:
-        print("no chapters/*.md: run from the root of the repository")
-        return 1
-    count = 0
-    for page in pages:
-        for line, message in lint(page.read_text(encoding="utf-8")):
-            print(f"{page.as_posix()}:{line}: {message}")
-            count += 1
-    print(f"{len(pages)} chapters, {count} findings in their checks")
-    return 1 if count else 0
+    return lints.run(arguments, ("chapters",), lint, "findings in their checks")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
-from ci.console import any_locale
+from ci import lints
 
 CHECKS = {"equal", "rate", "bound", "count"}
 NOT_READ = {"twins", "what", "rtol", "atol", "draws", "side", "relative_to", "slack"}
@@ -596,18 +595,7 @@ def _key(call: ast.Call) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    any_locale()
-    pages = [Path(each) for each in arguments] or sorted(Path("chapters").glob("*.md"))
-    if not pages:
-        print("no chapters/*.md: run from the root of the repository")
-        return 1
-    count = 0
-    for page in pages:
-        for fault in faults(page.read_text(encoding="utf-8")):
-            print(f"{page.as_posix()}:{fault.line}: {fault.message}")
-            count += 1
-    print(f"{len(pages)} chapters, {count} values without evidence")
-    return 1 if count else 0
+    return lints.run(arguments, ("chapters",), faults, "values without evidence")
 
 
 if __name__ == "__main__":

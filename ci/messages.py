@@ -6,7 +6,6 @@ Sphinx reads copies, and chapters as notebooks, whose lines it numbers by cell: 
 unknown one is offered.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from typing import Any
 
 from jupytext.myst import myst_to_notebook
 
+from ci.evidence import meant
+
 A_CELL = 10_000  # lines that myst-nb allows for one
-CLOSE = 0.65  # of difflib: names as near as this are offered
 INJECTED = "injected-parameters"  # tag of the cell that papermill adds
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -127,11 +127,11 @@ def names_in(texts: Iterable[str], bibliography: str, pages: Iterable[str]) -> N
 
 def suggestion(text: str, names: Names) -> str:
     """`; did you mean 'NAME'?` when a complaint is about a name close to a known one, else ""."""
+    if "did you mean" in text:
+        return ""
     for pattern, kind in _UNKNOWN:
         if found := pattern.search(text):
-            known = sorted(getattr(names, kind))
-            close = difflib.get_close_matches(found["name"], known, n=1, cutoff=CLOSE)
-            return f"; did you mean {close[0]!r}?" if close else ""
+            return meant(found["name"], getattr(names, kind) - {found["name"]})
     return ""
 
 

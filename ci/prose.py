@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from functools import cache
 from html.parser import HTMLParser
 from itertools import takewhile
-from pathlib import Path
 from typing import NamedTuple
 
 import yaml
@@ -38,7 +37,7 @@ from markdown_it.token import Token
 from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
-from ci.console import any_locale
+from ci import lints
 
 # as in _config.yml, less linkify: addresses are recognised below
 EXTENSIONS = {"amsmath", "colon_fence", "deflist", "dollarmath", "substitution", "tasklist"}
@@ -136,10 +135,11 @@ class Finding(NamedTuple):
     kind: str
     text: str
 
-    def __str__(self) -> str:
+    @property
+    def message(self) -> str:
         if self.kind == OPT_OUT:
-            return f"{self.line}: `typed` {self.text}"
-        return f'{self.line}: {self.kind} "{self.text}" in prose: glue it'
+            return f"`typed` {self.text}"
+        return f'{self.kind} "{self.text}" in prose: glue it'
 
 
 OPT_OUT = "opt-out"
@@ -429,19 +429,10 @@ def _line(pieces: list[Piece], offset: int) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    any_locale()
-    pages = [Path(a) for a in arguments]
-    pages = pages or sorted([*Path("chapters").glob("*.md"), *Path("book").glob("*.md")])
-    if not pages:
-        print("no chapters/*.md, no book/*.md: run from the root of the repository")
-        return 1
-    count = 0
-    for page in pages:
-        for finding in lint(page.read_text(encoding="utf-8")):
-            print(f"{page.as_posix()}:{finding}")
-            count += 1
-    print(f"{len(pages)} pages, {count} numbers to glue")
-    return 1 if count else 0
+    def told(text: str) -> Iterator[tuple[int, str]]:
+        return ((finding.line, finding.message) for finding in lint(text))
+
+    return lints.run(arguments, ("chapters", "book"), told, "numbers to glue")
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_the_command_names_file_and_line(
     capsys.readouterr()
     assert main([]) == 1
     first, last = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"chapters/two.md:{LINE}: `2` is typed in") and "2 chapters, 1" in last
+    assert first.startswith(f"chapters/two.md:{LINE}: `2` is typed in") and "2 pages, 1" in last
 
 
 def test_the_chapters_of_this_book_are_clean() -> None:

@@ -163,3 +163,12 @@ def test_names_are_read_from_the_sources():
         citations={"euler1748", "gauss1801"},
         glued={"off-25"},
     )
+
+
+def test_a_name_is_offered_once_and_never_itself() -> None:
+    names = messages.Names(claims={"a.claim", "a.claims"})
+    assert (
+        messages.suggestion("no claim has the id 'a.claim'", names) == "; did you mean 'a.claims'?"
+    )
+    told = "no claim has the id 'a.clam'; did you mean 'a.claim'?"
+    assert messages.suggestion(told, names) == ""
