@@ -28,7 +28,7 @@ from torch.func import jacrev, vmap
 
 import zotk
 from ci.console import any_locale
-from zotk.models import Model
+from zotk.networks.contract import Model
 
 PART = 300  # draws of the plain loops that are really timed
 

@@ -16,7 +16,11 @@ from typing import Any, NamedTuple
 MIME = "application/vnd.zotk.evidence+json"
 ALPHA_BUDGET = 1e-3  # false alarms, two-sided, of all checks of one build together
 KINDS = ("equal", "rate", "bound", "count")
-MAX_RTOL, MAX_ATOL, ATTAINED = 0.05, 0.1, 0.05  # wider ones state their slack, as zotk.checks says
+MAX_RTOL, MAX_ATOL, ATTAINED = (
+    0.05,
+    0.1,
+    0.05,
+)  # wider ones state their slack: see zotk.evidence
 
 Record = dict[str, Any]
 

@@ -50,7 +50,7 @@ def test_the_chapter_of_the_readme_runs_as_printed(monkeypatch):
     notebook = jupytext.reads(chapter, fmt="md:myst")
     assert declared(notebook, "parabola") == {"seed": 0, "device": "auto"}
     records = []
-    monkeypatch.setattr("zotk.checks.show", records.append)
+    monkeypatch.setattr("zotk.evidence.checks.show", records.append)
     scope: dict = {}
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -430,7 +430,7 @@ def test_as_json_is_strict() -> None:
 
 
 def test_records_of_the_library_are_judged_sound() -> None:
-    from zotk import cards, checks
+    from zotk.evidence import cards, checks
 
     assert (cards.MIME, set(evidence._FIELDS)) == (
         evidence.MIME,

@@ -1,11 +1,6 @@
 """Zeroth-order optimisation in function space: estimators, kernels, hierarchy, evidence."""
 
-from zotk.across import across
-from zotk.checks import Check, CheckFailed, Underpowered
-from zotk.coloring import Coloring, coloring, compress, decompress
-from zotk.counting import count_queries
-from zotk.data import digits, images, linear_task, sphere
-from zotk.directions import (
+from zotk.estimators.directions import (
     Coordinate,
     Gaussian,
     Laplace,
@@ -15,13 +10,24 @@ from zotk.directions import (
     Sphere,
     StudentT,
 )
-from zotk.dynamics import Curve, MeanSquare, gradient_descent, mean_square
-from zotk.estimators import Estimate, backward, grad, replay_
-from zotk.figures import COLOURS, frame_player, use_style
-from zotk.hzo import HZOCost, HZOEstimate, hzo_backward, hzo_cost, hzo_gradients
-from zotk.kernels import KernelEstimate, ntk, nzk, nzk_samples, zo_entk, zo_kernel
-from zotk.mat import official_arrays
-from zotk.models import Residual, cnn, functional, mlp, tower
+from zotk.estimators.record import Estimate, replay_
+from zotk.estimators.two_point import backward, grad
+from zotk.evidence.across import across
+from zotk.evidence.checks import Check, CheckFailed, Underpowered
+from zotk.evidence.counting import count_queries
+from zotk.hzo.coloring import Coloring, coloring, compress, decompress
+from zotk.hzo.cost import HZOCost, hzo_cost
+from zotk.hzo.gradients import HZOEstimate, hzo_backward, hzo_gradients
+from zotk.kernels.average import KernelEstimate
+from zotk.kernels.linear import nzk, nzk_samples, zo_kernel
+from zotk.kernels.tangent import ntk, zo_entk
+from zotk.lessons.data import digits, images, linear_task, sphere
+from zotk.lessons.figures import COLOURS, frame_player, use_style
+from zotk.lessons.mat import official_arrays
+from zotk.lessons.models import cnn, mlp, tower
+from zotk.networks.contract import Residual, functional
+from zotk.theory.descent import Curve, gradient_descent
+from zotk.theory.mean_square import MeanSquare, mean_square
 
 __all__ = [
     "COLOURS",

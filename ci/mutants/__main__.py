@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ci.mutants", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--only", nargs="+", default=[], metavar="FILE", help="as zotk/hzo.py")
+    parser.add_argument("--only", nargs="+", default=[], metavar="FILE", help="as zotk/hzo/cost.py")
     parser.add_argument("--sample", type=int, metavar="N")
     args = parser.parse_args(argv)
     plan = Plan(ROOT, args.only)

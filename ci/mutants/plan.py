@@ -13,7 +13,7 @@ from ci.mutants.results import Results
 from ci.mutants.tests import judges, sources
 
 LEFT_OUT = {
-    "zotk/figures.py": "the looks of figures",
+    "zotk/lessons/figures.py": "the looks of figures",
     "ci/bench.py": "times, which no test asks for",
     "ci/browse.py": "runs in Chromium",
     "ci/lab.py": "starts JupyterLab",

@@ -55,7 +55,7 @@ def sources(root: Path) -> list[Path]:
 
 def judges(root: Path) -> list[Path]:
     """The files of tests that judge: all but those of the judge."""
-    return [p for p in sorted((root / "tests").glob("test_*.py")) if p.stem != "test_mutants"]
+    return [p for p in sorted((root / "tests").rglob("test_*.py")) if p.stem != "test_mutants"]
 
 
 def copy(root: Path, place: Path) -> Path:
@@ -170,7 +170,7 @@ def traced(place: Path, kept: Path, test: Path) -> dict[str, Any]:
     """The trace of one file of tests in a copy, from `kept` if nothing has changed since."""
     name = test.relative_to(place).as_posix()
     file = kept / f"{test.stem}.json"
-    shared = [p for p in (place / "tests").glob("*.py") if not p.stem.startswith("test_")]
+    shared = [p for p in (place / "tests").rglob("*.py") if not p.stem.startswith("test_")]
     key = digest([*sources(place), *shared, test], place)
     with contextlib.suppress(OSError, ValueError):
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

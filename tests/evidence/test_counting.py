@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, stack_module_state, vmap
 from torch.nn.utils.parametrize import register_parametrization
 
-from zotk.counting import QueryCount, count_queries
+from zotk.evidence.counting import QueryCount, count_queries
 
 # torch warns about itself when forward-mode AD is first used.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is dep:DeprecationWarning")

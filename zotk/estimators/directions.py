@@ -1,18 +1,18 @@
 """Laws of random directions: samplers, moments and gains.
 
 A law draws vectors z of R^d. It is *standard* when E[zz'] = I, which is what makes the
-estimators of :mod:`zotk.estimators` unbiased for the smoothed gradient.
+estimators of :mod:`zotk.estimators.two_point` unbiased for the smoothed gradient.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from zotk.arguments import integer, positive, real, seeded
 
 __all__ = [
     "Coordinate",
@@ -51,15 +51,15 @@ class Law(ABC):
         TypeError
             n or d is no integer, or ``dtype`` is not a floating-point type.
         """
-        _integer("n", n, 0)
-        _integer("d", d, 1)
+        integer("n", n, 0)
+        integer("d", d, 1)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise TypeError(f"dtype is {dtype}; a floating-point dtype is needed")
         if device is None:
-            device = _generator(generator).device
+            device = seeded(generator).device
         device = torch.device(device)
-        generator = _generator(generator, device)
+        generator = seeded(generator, device)
         if generator.device.type != device.type:
             raise ValueError(
                 f"generator lives on {generator.device.type}, device is {device}; "
@@ -86,7 +86,7 @@ class Law(ABC):
 
         For independent entries c = (E z²)² (kurtosis + d - 1).
         """
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return self.second_moment(d) ** 2 * (self.kurtosis(d) + d - 1)
 
     @abstractmethod
@@ -122,9 +122,9 @@ class Gaussian(Law):
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(_real("mean", self.mean)):
+        if not math.isfinite(real("mean", self.mean)):
             raise ValueError(f"mean is {self.mean}; a finite number is needed")
-        _positive("std", self.std)
+        positive("std", self.std)
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         z = torch.randn(n, d, generator=generator, dtype=dtype, device=device)
@@ -182,7 +182,7 @@ class Laplace(Law):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("scale", self.scale)
+        positive("scale", self.scale)
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         # the difference of two independent standard exponentials is a standard Laplace variable
@@ -213,8 +213,8 @@ class StudentT(Law):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive("df", self.df)
-        _positive("scale", self.scale)
+        positive("df", self.df)
+        positive("scale", self.scale)
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         z = torch.randn(n, d, generator=generator, dtype=dtype, device=device)
@@ -249,10 +249,10 @@ class Sphere(Law):
 
     def __post_init__(self) -> None:
         if self.radius is not None:
-            _positive("radius", self.radius)
+            positive("radius", self.radius)
 
     def _length(self, d: int) -> float:
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return math.sqrt(d) if self.radius is None else self.radius
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
@@ -263,7 +263,7 @@ class Sphere(Law):
         return self._length(d) ** 2 / d
 
     def kurtosis(self, d: int) -> float:
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return 3 * d / (d + 2)
 
     def gain(self, d: int) -> float:
@@ -298,12 +298,12 @@ class Coordinate(Law):
         return 1.0
 
     def kurtosis(self, d: int) -> float:
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return float(d)
 
     def gain(self, d: int) -> float:
         """d, as the length is constant. (The entries are dependent.)"""
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return float(d)
 
     def standardized(self) -> "Coordinate":
@@ -339,12 +339,12 @@ class Orthogonal(Law):
         return 1.0
 
     def kurtosis(self, d: int) -> float:
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return 3 * d / (d + 2)
 
     def gain(self, d: int) -> float:
         """d: every row has length √d."""
-        _integer("d", d, 1)
+        integer("d", d, 1)
         return float(d)
 
     def standardized(self) -> "Orthogonal":
@@ -362,36 +362,3 @@ def _haar(gaussian: Tensor) -> Tensor:
     q, r = torch.linalg.qr(gaussian.mT)
     # the signs of R's diagonal make the factor unique, hence Haar (QR alone is not)
     return (q * torch.diagonal(r).sign()).mT * math.sqrt(gaussian.shape[1])
-
-
-def _integer(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}; an integer is needed")
-    if value < least:
-        raise ValueError(f"{name} is {value}; at least {least} is needed")
-
-
-def _real(name: str, value: Any) -> float:
-    """A number as a float; tensors and arrays of no dimension count."""
-    if isinstance(value, bool | str | complex) or getattr(value, "ndim", 0) != 0:
-        raise TypeError(f"{name} is {value!r}; a real number is needed")
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} is {value!r}; a real number is needed") from error
-
-
-def _positive(name: str, value: float) -> None:
-    number = _real(name, value)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} is {value}; a positive finite number is needed")
-
-
-def _generator(
-    generator: torch.Generator | None, device: torch.device | str = "cpu"
-) -> torch.Generator:
-    if generator is None:
-        return torch.Generator(device).manual_seed(0)
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator is {generator!r}; a torch.Generator or None is needed")
-    return generator

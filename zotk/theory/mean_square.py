@@ -1,108 +1,14 @@
-"""Training dynamics in closed form: one eigendecomposition, no loops over t.
-
-:func:`gradient_descent` follows the outputs of a linear model, :func:`mean_square` the expected
-squares that zeroth-order steps leave around them.
-"""
+"""The expected squares that zeroth-order steps leave: one eigendecomposition, no loops over t."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from zotk.directions import _integer, _positive
+from zotk.arguments import integer, positive
+from zotk.theory.powers import power_sums, shaped, times
 
-__all__ = ["Curve", "MeanSquare", "gradient_descent", "mean_square"]
-
-_BLOCK = 128  # powers q^t are products q^(128 h) q^l: few of each, where t is a range
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Outputs and loss along f_{t+1} = f_t - (lr/N) K (f_t - y) (NZK paper, Eq 7).
-
-    ``start``, ``targets``: f_0 and y, shape (N,). ``eigenvalues`` of K/N, ascending, and
-    ``eigenvectors``, columns; eigenvalues below rounding are 0.
-    """
-
-    start: Tensor
-    targets: Tensor
-    lr: float
-    eigenvalues: Tensor
-    eigenvectors: Tensor
-
-    def __post_init__(self) -> None:
-        n = self.eigenvalues.numel()
-        needed = {"eigenvalues": (n,), "eigenvectors": (n, n), "start": (n,), "targets": (n,)}
-        for name, shape in needed.items():
-            _shaped(name, getattr(self, name), shape)
-
-    @property
-    def critical_lr(self) -> float:
-        """The learning rate 2N/λ_max(K), infinite for K = 0.
-
-        Below it every error component that K sees decays.
-        """
-        top = float(self.eigenvalues[-1])
-        return 2 / top if top > 0 else float("inf")
-
-    def at(self, t: int | Tensor) -> Tensor:
-        """f_t for integers t ≥ 0 of any shape S: shape ``(*S, N)``."""
-        errors = self._factors ** _steps(t, self.start.device)[..., None] * self._start
-        return self.targets + errors @ self.eigenvectors.T
-
-    def loss(self, t: int | Tensor) -> Tensor:
-        """The mean of ½(f_t - y)² over the N examples, for integers t of any shape S."""
-        steps = _steps(t, self.start.device)
-        return _power_sums(self._start.square() / (2 * len(self.start)), self._factors, 2 * steps)
-
-    @property
-    def limit(self) -> Tensor:
-        """The limit of f_t, which is the targets on the range of K and the start beside it.
-
-        Raises ValueError at or above ``critical_lr``, where there is no limit.
-        """
-        if self.lr >= self.critical_lr:
-            raise ValueError(f"lr is {self.lr}; a limit exists below {self.critical_lr}")
-        kept = torch.where(self.eigenvalues == 0, self._start, 0.0)
-        return self.targets + self.eigenvectors @ kept
-
-    @property
-    def _start(self) -> Tensor:
-        return self.eigenvectors.T @ (self.start - self.targets)
-
-    @property
-    def _factors(self) -> Tensor:
-        return 1 - self.lr * self.eigenvalues
-
-
-def gradient_descent(K: Tensor, f0: Tensor, y: Tensor, lr: float) -> Curve:
-    """Kernel gradient descent on the squared loss: the curve f_{t+1} = f_t - (lr/N) K (f_t - y).
-
-    K: symmetric positive semi-definite, (N, N); f0, y: (N,). For K = XX' this is gradient
-    descent of a linear model, and E f_t of ZO-SGD with E[zz'] = I.
-
-    Raises
-    ------
-    ValueError
-        Shapes that do not fit, columns (N, 1) among them, whose residuals would be broadcast to
-        (N, N); K without rows; K not symmetric or with a negative eigenvalue beyond rounding
-        (each relative to its largest entry); lr not positive.
-    """
-    n = K.shape[0] if K.ndim else 1
-    _shaped("K", K, (n, n))
-    _shaped("f0", f0, (n,))
-    _shaped("y", y, (n,))
-    _positive("lr", lr)
-    rounding = n * torch.finfo(K.dtype).eps
-    gap = float((K - K.T).abs().max())
-    if not gap <= rounding * float(K.abs().max()):
-        raise ValueError(f"K is not symmetric: entries differ from their mirror by up to {gap:.3g}")
-    values, vectors = torch.linalg.eigh((K + K.T) / (2 * n))
-    floor = rounding * float(values.abs().max())
-    if values[0] < -floor:
-        raise ValueError(f"K has the negative eigenvalue {n * float(values[0]):.3g}")
-    values = torch.where(values <= floor, 0.0, values)
-    return Curve(f0, y, float(lr), values, vectors)
+__all__ = ["MeanSquare", "mean_square"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +31,7 @@ class MeanSquare:
     c: float
 
     def __post_init__(self) -> None:
-        _shaped("eigenvalues", self.eigenvalues, (self.eigenvalues.numel(),))
+        shaped("eigenvalues", self.eigenvalues, (self.eigenvalues.numel(),))
 
     def step(self, m: Tensor) -> Tensor:
         """The second moments one step after m; both (..., d), in the order of ``eigenvalues``."""
@@ -166,13 +72,13 @@ class MeanSquare:
         self._check("m0", m0)
         if m0.ndim != 1:
             raise ValueError(f"m0 has shape {tuple(m0.shape)}; (d,) is needed")
-        steps = _steps(t, self.eigenvalues.device)
+        steps = times(t, self.eigenvalues.device)
         values, vectors = torch.linalg.eigh(self._operator)
         start = self._kept * m0[self.eigenvalues > 0].to(vectors.dtype)
         weights = 0.5 * vectors.sum(0) * (vectors.T @ start)
         # growth is split off, so that no term overflows against another
         growth = values.new_tensor([1.0, *values[-1:]]).max()
-        sums = _power_sums(weights, values / growth, steps).clamp(min=0)
+        sums = power_sums(weights, values / growth, steps).clamp(min=0)
         return torch.where(sums == 0, 0.0, sums * growth**steps)
 
     @property
@@ -221,9 +127,9 @@ def mean_square(
     """
     if not isinstance(eigenvalues, Tensor) or not eigenvalues.dtype.is_floating_point:
         raise TypeError(f"eigenvalues is {eigenvalues!r}; a floating-point tensor is needed")
-    _shaped("eigenvalues", eigenvalues, (eigenvalues.numel(),))
-    _positive("lr", lr)
-    _integer("queries", queries, 1)
+    shaped("eigenvalues", eigenvalues, (eigenvalues.numel(),))
+    positive("lr", lr)
+    integer("queries", queries, 1)
     d = len(eigenvalues)
     floor = d * torch.finfo(eigenvalues.dtype).eps * eigenvalues.abs().max()
     if not (eigenvalues.isfinite().all() and (eigenvalues >= -floor).all()):
@@ -245,27 +151,3 @@ def mean_square(
     p, c = p / queries + b**2 * (1 - 1 / queries), c / queries
     kept = torch.where(eigenvalues <= floor, 0.0, eigenvalues)
     return MeanSquare(kept, float(lr), float(b), float(p), float(c))
-
-
-def _shaped(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse another shape, which might be broadcast, and a shape without entries."""
-    if value.shape != shape or value.numel() == 0:
-        needed = tuple(max(1, size) for size in shape)
-        raise ValueError(f"{name} has shape {tuple(value.shape)}; {needed} is needed")
-
-
-def _steps(t: int | Tensor, device: torch.device) -> Tensor:
-    """The times t as a tensor of 64-bit integers."""
-    steps = torch.as_tensor(t, device=device)
-    if steps.dtype.is_floating_point or steps.dtype == torch.bool or (steps < 0).any():
-        raise ValueError(f"t is {t}; integers of at least 0 are needed")
-    return steps.long()
-
-
-def _power_sums(a: Tensor, q: Tensor, t: Tensor) -> Tensor:
-    """Σ_j a_j q_j^t for integers t ≥ 0 of any shape, as one product of two tables of powers."""
-    q = torch.where(a == 0, 0.0, q)  # a power that overflows must not meet a weight 0
-    high, row = torch.unique(t // _BLOCK, return_inverse=True)
-    low, column = torch.unique(t % _BLOCK, return_inverse=True)
-    table = (a * q ** (_BLOCK * high[:, None])) @ (q ** low[:, None]).T
-    return table[row, column]

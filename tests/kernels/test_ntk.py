@@ -40,8 +40,8 @@ SIZES = [(2**25, 32), (1, 32), (2 * 3 * P, 32), (3 * 3 * P, 2), (6 * 3 * P, 3), 
 @pytest.mark.parametrize("y", [None, Y], ids=["symmetric", "rectangular"])
 @pytest.mark.parametrize("entries, at_once", SIZES)
 def test_full_and_trace(entries, at_once, y, monkeypatch):
-    monkeypatch.setattr("zotk.kernels._JACOBIAN", entries)
-    monkeypatch.setattr("zotk.kernels._ROWS", at_once)
+    monkeypatch.setattr("zotk.kernels.tangent._JACOBIAN", entries)
+    monkeypatch.setattr("zotk.kernels.tangent._ROWS", at_once)
     truth = naive(F, PARAMS, X, X if y is None else y)
     full = zotk.ntk(F, PARAMS, X, y)
     assert torch.allclose(full, truth, rtol=1e-12, atol=1e-13)
@@ -56,8 +56,8 @@ def test_full_and_trace(entries, at_once, y, monkeypatch):
 @pytest.mark.parametrize("y, calls", [(None, 7 + 4 + 1), (Y, 7 + 3 * 5)])
 def test_each_example_is_differentiated_no_more_often_than_promised(y, calls, monkeypatch):
     """Three rows held, one at a time: blocks of x1, and for each the x2 it has not met."""
-    monkeypatch.setattr("zotk.kernels._JACOBIAN", 3 * 3 * P)
-    monkeypatch.setattr("zotk.kernels._ROWS", 1)
+    monkeypatch.setattr("zotk.kernels.tangent._JACOBIAN", 3 * 3 * P)
+    monkeypatch.setattr("zotk.kernels.tangent._ROWS", 1)
     seen = []
 
     def counted(params, x):

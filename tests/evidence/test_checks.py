@@ -9,8 +9,8 @@ import torch
 from scipy.stats import binom
 
 import zotk
-from zotk.cards import _Card
-from zotk.checks import ALPHA, _sidak
+from zotk.evidence.cards import _Card
+from zotk.evidence.checks import ALPHA, _sidak
 
 
 @pytest.fixture

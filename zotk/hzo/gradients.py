@@ -10,41 +10,27 @@ earlier one is read off forward passes through the segment F = u_b ∘ … ∘ u
 and with all δ_l at hand each unit's parameters follow from its own input and target. Which δ_b is
 used for which δ_m is a binary tree over the units: halves (hierarchical), the next unit only
 (chain), the top only (direct). Where outputs see parts of h_m only, as in convolutions, several
-coordinates move at once and the sum over outputs splits: see :mod:`zotk.coloring`.
+coordinates move at once and the sum over outputs splits: see :mod:`zotk.hzo.coloring`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zotk.coloring import GRID, coloring, compress, decompress, separate
-from zotk.directions import Law, _generator, _integer, _positive
-from zotk.estimators import _number, _resolvable
-from zotk.models import Residual, _aside
-from zotk.structure import ELEMENTWISE, positions, usual
+from zotk.estimators.directions import Law
+from zotk.estimators.parameters import number, resolvable
+from zotk.hzo.coloring import GRID
+from zotk.hzo.cost import divided, divisor
+from zotk.hzo.probe import Probe, through
+from zotk.networks.contract import Residual
+from zotk.networks.layers import ELEMENTWISE, positions, usual
 
-__all__ = ["HZOCost", "HZOEstimate", "hzo_backward", "hzo_cost", "hzo_gradients"]
+__all__ = ["HZOEstimate", "hzo_backward", "hzo_gradients"]
 
 Loss = Callable[[Tensor, Tensor], Tensor | float]
-
-
-@dataclass(frozen=True)
-class HZOCost:
-    """What all targets of a tower cost, per example, with central differences.
-
-    ``layer_evaluations``: units run on one perturbed row. ``queries``: scalars read off, two for
-    each direction. ``rounds``: readouts that must wait for one another. ``nesting``: splits
-    between the top and the earliest boundary.
-    """
-
-    layer_evaluations: int
-    queries: int
-    rounds: int
-    nesting: int
 
 
 @dataclass(frozen=True)
@@ -65,33 +51,6 @@ class HZOEstimate:
     rounds: int
 
 
-def hzo_cost(width: int, depth: int, arity: int | str) -> HZOCost:
-    """The cost of a tower of ``depth`` units of ``width`` outputs; random directions: width = P.
-
-    ``arity`` k ≥ 2 divides segments into k parts, the larger ones first; 1 is direct, "chain"
-    (and any arity ≥ depth) goes unit by unit. Counted over the splits :func:`hzo_backward` makes.
-
-    Raises
-    ------
-    ValueError
-        width, depth or arity < 1; another word than "chain".
-    TypeError
-        width, depth or arity is no integer.
-    """
-    _integer("width", width, 1)
-    _integer("depth", depth, 1)
-    units, depths = 0, {depth: 0}
-    for m, b in _splits(depth, _arity(arity, depth)):
-        units += b - m
-        depths[m] = depths[b] + 1
-    return HZOCost(
-        layer_evaluations=2 * width * units,
-        queries=2 * width * (depth - 1),
-        rounds=max(depths.values()),
-        nesting=depths.get(1, 0),
-    )
-
-
 def hzo_gradients(
     net: nn.Sequential,
     x: Tensor,
@@ -110,7 +69,7 @@ def hzo_gradients(
 
     Arguments and errors as for :func:`hzo_backward`.
     """
-    probe = _Probe(eps, directions, queries, coloring, generator, max_rows)
+    probe = Probe(eps, directions, queries, coloring, generator, max_rows)
     with torch.inference_mode():
         targets = _targets(probe, _units(net), x, y, loss, arity).targets
     return [t.clone() for t in targets[1:]]  # of no inference mode, if called outside one
@@ -163,7 +122,7 @@ def hzo_backward(
         A unit that is not in the list, or not as torch makes it (weight norm, pruning), named;
         arguments of another kind.
     """
-    probe = _Probe(eps, directions, queries, coloring, generator, max_rows)
+    probe = Probe(eps, directions, queries, coloring, generator, max_rows)
     with torch.inference_mode():
         units = _units(net)
         read = _targets(probe, units, x, y, loss, arity)
@@ -205,18 +164,18 @@ class _Read:
 
 
 def _targets(
-    probe: "_Probe", units: Sequence[nn.Module], x: Tensor, y: Tensor, loss: Loss, arity: int | str
+    probe: "Probe", units: Sequence[nn.Module], x: Tensor, y: Tensor, loss: Loss, arity: int | str
 ) -> _Read:
     """All targets, the top one from the loss and the others along the splits."""
     depth = len(units)
-    splits = _splits(depth, _arity(arity, depth))
+    splits = divided(depth, divisor(arity, depth))
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         raise TypeError(f"x is {x!r}; a floating-point tensor is needed")
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}; (n, …) with rows is needed")
     if not callable(loss):
         raise TypeError(f"loss is {loss!r}; a function of outputs and targets is needed")
-    states = _states(units, x)
+    states = through(units, x)
     value, top = _top(states[-1], y, loss, probe.eps)
     targets = [x.new_empty(0)] * depth + [top]
     rounds, queries = {depth: 0}, 0
@@ -231,20 +190,12 @@ def _targets(
     return _Read(states, targets, value, 1 + 2 * top.numel(), queries, max(rounds.values()))
 
 
-def _states(units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
-    """h, u_1(h), u_2(u_1(h)), …, each kept from units that work in place."""
-    states = [h]
-    for unit in units:
-        states.append(unit(_aside(unit, states[-1])))
-    return states
-
-
 def _top(h: Tensor, y: Tensor, loss: Loss, eps: float) -> tuple[float, Tensor]:
     """The loss and δ_L, output by output; float64, since a mean moves by ε/n only."""
     wide = h.double().contiguous()
-    _resolvable([wide], [torch.ones_like(wide)], eps)
+    resolvable([wide], [torch.ones_like(wide)], eps)
     y = y.double() if isinstance(y, Tensor) and y.dtype.is_floating_point else y
-    value = _number("loss", loss(wide, y))
+    value = number("loss", loss(wide, y))
     delta = torch.zeros_like(wide)
     moved = wide.clone()
     at, out = moved.view(-1), delta.view(-1)
@@ -252,113 +203,14 @@ def _top(h: Tensor, y: Tensor, loss: Loss, eps: float) -> tuple[float, Tensor]:
         sides = []
         for side in (eps, -eps):
             at[i] = middle + side
-            sides.append(_number("loss", loss(moved, y)))
+            sides.append(number("loss", loss(moved, y)))
         at[i] = middle
         out[i] = (sides[0] - sides[1]) / (2 * eps)
     return value, delta.to(h.dtype)
 
 
-class _Probe:
-    """Reads targets off perturbed passes, a bounded number of rows at a time, and counts them."""
-
-    def __init__(
-        self,
-        eps: float,
-        directions: Law | None,
-        queries: int | None,
-        coloring: bool,
-        generator: torch.Generator | None,
-        max_rows: int,
-    ) -> None:
-        _positive("eps", eps)
-        _integer("max_rows", max_rows, 2)
-        if directions is not None and not isinstance(directions, Law):
-            raise TypeError(f"directions is {directions!r}; a law or None is needed")
-        if (directions is None) != (queries is None):
-            raise ValueError(
-                f"directions is {directions}, queries is {queries}; both are needed, or neither, "
-                "which perturbs every coordinate"
-            )
-        if queries is not None:
-            _integer("queries", queries, 1)
-        self.eps = float(eps)
-        self.rows = 0
-        self._law, self._queries, self.max_rows = directions, queries, max_rows
-        self._colored = bool(coloring)
-        self._generator = None if generator is None else _generator(generator)
-
-    def scalars(self, h: Tensor) -> int:
-        """How many slopes are read for a row of h."""
-        return h[0].numel() if self._queries is None else self._queries
-
-    def pull(self, units: Sequence[nn.Module], h: Tensor, delta: Tensor) -> Tensor:
-        """The target at h, shaped as h, from the target ``delta`` at the end of ``units``."""
-        _resolvable([h], [torch.ones_like(h)], self.eps)
-        if self._law is not None and not self._law.is_standard(h[0].numel()):
-            raise ValueError(f"directions is {self._law}; a law with E[zz'] = I is needed")
-        shape = h.shape[1:]
-        if self._law is None and self._colored and len(shape) > 1:
-            seen = coloring(units, shape)
-        else:
-            seen = separate(shape, delta[0].numel())
-        count = seen.count if self._queries is None else self._queries
-        rows = max(1, min(len(h), self.max_rows // (2 * count)))
-        step = max(1, self.max_rows // (2 * rows))
-        parts = []
-        for part, below in zip(h.split(rows), delta.split(rows), strict=True):
-            total = torch.zeros_like(part)
-            z = None if self._law is None else self._draw(self._law, part, count)
-            for k in range(0, count, step):
-                if z is None:
-                    seeds = compress(seen, k, k + step, dtype=h.dtype, device=h.device)
-                else:
-                    seeds = z[:, k : k + step]
-                total += decompress(seen, self._products(units, part, below, seeds), seeds)
-            parts.append(total if z is None else total / count)
-        return torch.cat(parts)
-
-    def pair(self, unit: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
-        """The target before an elementwise unit: one pair of passes for all coordinates."""
-        _resolvable([h], [torch.ones_like(h)], self.eps)
-        moved = []
-        for part in h.split(self.max_rows // 2):
-            plus, minus = self._run([unit], torch.cat([part + self.eps, part - self.eps])).chunk(2)
-            moved.append(plus - minus)
-        return delta * torch.cat(moved) / (2 * self.eps)
-
-    def run(self, units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
-        """The states h, u_1(h), …, each counted but the first."""
-        self.rows += len(h) * len(units)
-        return _states(units, h)
-
-    def _products(
-        self, units: Sequence[nn.Module], h: Tensor, delta: Tensor, seeds: Tensor
-    ) -> Tensor:
-        """δ ⊙ (F(h + εz) - F(h - εz))/2ε for each output: (n, p, outputs); z is (n or 1, p, …)."""
-        moves = self.eps * seeds
-        moved = torch.stack([h[:, None] + moves, h[:, None] - moves])
-        _, n, p = moved.shape[:3]
-        plus, minus = self._run(units, moved.flatten(0, 2)).reshape(2, n, p, -1)
-        # subtracted before the product: what the two have in common then costs no digits
-        return (plus - minus) * delta.reshape(n, 1, -1) / (2 * self.eps)
-
-    def _draw(self, law: Law, h: Tensor, count: int) -> Tensor:
-        """Directions for each row, (n, count, *shape)."""
-        if self._generator is None:
-            self._generator = _generator(None, h.device)
-        kind: Any = {"generator": self._generator, "dtype": h.dtype, "device": h.device}
-        z = [law.sample(count, h[0].numel(), **kind) for _ in h]
-        return torch.stack(z).view(len(h), count, *h.shape[1:])
-
-    def _run(self, units: Sequence[nn.Module], h: Tensor) -> Tensor:
-        self.rows += len(h) * len(units)
-        for unit in units:
-            h = unit(h)
-        return h
-
-
 def _leaf(
-    probe: _Probe, unit: nn.Module, h: Tensor, delta: Tensor, grads: dict[Tensor, Tensor]
+    probe: Probe, unit: nn.Module, h: Tensor, delta: Tensor, grads: dict[Tensor, Tensor]
 ) -> None:
     """Add to ``grads`` what a unit's parameters get from its input h and the target after it."""
     if isinstance(unit, nn.Conv2d) and h.ndim != 4:
@@ -395,7 +247,7 @@ def _leaf(
                 delta = _before(probe, parts[k], states[k], delta)
 
 
-def _before(probe: _Probe, part: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
+def _before(probe: Probe, part: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
     """The target before a part of a unit, from the target after it."""
     if isinstance(part, ELEMENTWISE):
         return probe.pair(part, h, delta)
@@ -435,31 +287,3 @@ def _units(net: nn.Sequential) -> list[nn.Module]:
             )
         usual(module, f"unit {name!r}")
     return list(net)
-
-
-def _arity(arity: int | str, depth: int) -> int:
-    if arity == "chain":
-        return max(depth, 2)
-    if isinstance(arity, str):
-        raise ValueError(f"arity is {arity!r}; an integer or 'chain' is needed")
-    _integer("arity", arity, 1)
-    return arity
-
-
-def _splits(depth: int, arity: int) -> Iterator[tuple[int, int]]:
-    """Pairs (m, b): the target of boundary m is read off units m+1 … b. b comes before m."""
-    segments = [(0, depth)]
-    while segments:
-        a, b = segments.pop()
-        if b - a < 2:
-            continue
-        count = min(arity, b - a)
-        if arity == 1:  # the first unit alone, the rest to be split again from the same target
-            sizes = [1, b - a - 1]
-        else:  # larger parts first
-            sizes = [(b - a + count - 1 - k) // count for k in range(count)]
-        for size in reversed(sizes):
-            if b - size > a:
-                yield b - size, b
-            segments.append((b - size, b))
-            b -= size

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zotk.directions import _integer
-from zotk.dynamics import gradient_descent
+from zotk.arguments import integer
+from zotk.theory.descent import gradient_descent
 
 __all__ = ["official_arrays"]
 
@@ -34,7 +34,7 @@ def official_arrays(
 
     Raises ValueError for iterations below 1, a record outside 0 … T-1, another order.
     """
-    _integer("iterations", iterations, 1)
+    integer("iterations", iterations, 1)
     if not all(0 <= t < iterations for t in record):
         raise ValueError(f"record is {record!r}; iterations from 0 to {iterations - 1} are needed")
     if order not in ("fo", "zo"):

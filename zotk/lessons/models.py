@@ -1,63 +1,15 @@
-"""Networks as pure functions of their parameters."""
+"""The networks of the lessons, in units, drawn from a generator."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
-from zotk.directions import _generator, _integer, _positive
+from zotk.arguments import integer, positive, seeded
+from zotk.networks.contract import Residual
 
-__all__ = ["Functional", "Residual", "cnn", "functional", "mlp", "tower"]
-
-Model = Callable[[dict[str, Tensor], Tensor], Tensor]
-
-
-def _aside(net: nn.Module, x: Tensor) -> Tensor:
-    """x for a net that may work in place: a copy, if any part of it does."""
-    return x.clone() if any(getattr(part, "inplace", False) for part in net.modules()) else x
-
-
-class Residual(nn.Module):
-    """``x + inner(x)``, or ``shortcut(x) + inner(x)`` where inner changes the shape of x."""
-
-    def __init__(self, inner: nn.Module, shortcut: nn.Module | None = None) -> None:
-        super().__init__()
-        self.inner = inner
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        kept: Tensor = x if self.shortcut is None else self.shortcut(_aside(self.shortcut, x))
-        inner: Tensor = self.inner(_aside(self.inner, x))
-        if inner.shape != kept.shape:
-            path = "" if self.shortcut is None else f", shortcut {tuple(kept.shape)}"
-            raise ValueError(
-                f"inner makes {tuple(inner.shape)} of {tuple(x.shape)}{path}; equal needed"
-            )
-        return kept + inner
-
-
-@dataclass(frozen=True, eq=False)
-class Functional:
-    """``net`` as a function of parameters and inputs; who looks at ``net`` sees its layers."""
-
-    net: nn.Module
-
-    def __call__(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(self.net, params, (x,))
-
-
-def functional(net: nn.Module) -> tuple[Functional, dict[str, Tensor]]:
-    """``(f, params)`` with ``f(params, x) = net(x)`` for the parameters ``params``.
-
-    ``params`` maps names to detached tensors that share memory with the network's, x has
-    shape (n, …) and the result is the network's own, (n, c). Buffers stay the network's.
-    """
-    if not isinstance(net, nn.Module):
-        raise TypeError(f"net is a {type(net).__name__}; a torch.nn.Module is needed")
-    return Functional(net), {name: p.detach() for name, p in net.named_parameters()}
+__all__ = ["cnn", "mlp", "tower"]
 
 
 def mlp(
@@ -72,10 +24,10 @@ def mlp(
     Weights are N(0, 1/fan-in), biases 0, drawn from ``generator`` (None: seeded 0).
     """
     for width in widths:
-        _integer("widths", width, 1)
+        integer("widths", width, 1)
     if len(widths) < 2:
         raise ValueError(f"widths is {list(widths)}; two or more are needed")
-    generator = _generator(generator)
+    generator = seeded(generator)
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):
         linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
@@ -101,10 +53,10 @@ def tower(
     ``residual`` wraps each unit in :class:`Residual`. W is Haar distributed, drawn from
     ``generator`` (None: seeded 0); gain is the Lipschitz constant of each linear map.
     """
-    _integer("width", width, 1)
-    _integer("depth", depth, 1)
-    _positive("gain", gain)
-    generator = _generator(generator)
+    integer("width", width, 1)
+    integer("depth", depth, 1)
+    positive("gain", gain)
+    generator = seeded(generator)
     units: list[nn.Module] = []
     for _ in range(depth):
         linear = nn.utils.skip_init(nn.Linear, width, width, bias=False, dtype=dtype)
@@ -135,13 +87,13 @@ def cnn(
     3×3 convolutions times ``gain``, biases 0, drawn from ``generator`` (None: seeded 0).
     """
     for name, value in (("channels", channels), ("blocks", blocks), ("outputs", outputs)):
-        _integer(name, value, 1)
+        integer(name, value, 1)
     for width in widths:
-        _integer("widths", width, 1)
+        integer("widths", width, 1)
     if len(widths) == 0:
         raise ValueError("widths is empty; one or more are needed")
-    _positive("gain", gain)
-    generator = _generator(generator)
+    positive("gain", gain)
+    generator = seeded(generator)
 
     def drawn(layer: nn.Linear | nn.Conv2d, gain: float = 1.0) -> nn.Module:
         with torch.no_grad():

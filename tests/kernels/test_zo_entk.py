@@ -63,7 +63,7 @@ SIGNS = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=D)), dtype=torch
 @pytest.mark.parametrize("y", [None, Y], ids=["symmetric", "rectangular"])
 def test_all_sign_vectors_give_the_kernel_and_its_spread(y, entries, monkeypatch):
     """The mean over all 2^d is K itself; the standard error is that of the listed products."""
-    monkeypatch.setattr("zotk.kernels._ENTRIES", entries)
+    monkeypatch.setattr("zotk.kernels.tangent._ENTRIES", entries)
     right = X if y is None else y
     found = zotk.zo_entk(F, PARAMS, X, y, directions=Listed(SIGNS), queries=2**D)
     assert torch.allclose(found.matrix, zotk.ntk(F, PARAMS, X, y), rtol=1e-11, atol=1e-12)

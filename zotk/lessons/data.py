@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zotk.directions import Sphere, _generator, _integer
+from zotk.arguments import integer, seeded
+from zotk.estimators.directions import Sphere
 
 __all__ = ["digits", "images", "linear_task", "sphere"]
 
@@ -75,13 +76,13 @@ def linear_task(
     Raises ValueError for n or d below 1, a negative noise, a theta that is not of shape (d,);
     TypeError for a dtype that is not a floating-point one.
     """
-    _integer("n", n, 1)
-    _integer("d", d, 1)
+    integer("n", n, 1)
+    integer("d", d, 1)
     if not (math.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise is {noise}; a finite number of at least 0 is needed")
     dtype = _floating(dtype)
-    device = torch.device(_generator(generator).device if device is None else device)
-    generator = _generator(generator, device)
+    device = torch.device(seeded(generator).device if device is None else device)
+    generator = seeded(generator, device)
     kind: Any = {"generator": generator, "device": device}
     if orthant:
         x = torch.rand(n, d, dtype=dtype, **kind)
@@ -133,10 +134,10 @@ def images(
     have fewer images; TypeError for a dtype that is not a floating-point one; ImportError without
     ``datasets``, ConnectionError without the hub.
     """
-    _integer("per_class", per_class, 1)
+    integer("per_class", per_class, 1)
     dtype = _floating(dtype)
     if size is not None:
-        _integer("size", size, 1)
+        integer("size", size, 1)
     wanted = list(classes) if isinstance(classes, Iterable) else []
     if len(set(wanted)) < len(wanted) or not wanted:
         raise ValueError(f"classes is {classes!r}; distinct classes are needed")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
-from zotk.models import _aside
+from zotk.networks.contract import aside
 
 __all__ = [
     "ELEMENTWISE", "POOLING", "Factor", "compact", "factors", "inner", "leaves", "positions",
@@ -97,7 +97,7 @@ def factors(
             own = {k: params[prefix + k] for k in ("weight", "bias") if prefix + k in params}
 
         def layer(v: Tensor, leaf: nn.Module = leaf, own: dict[str, Tensor] = own) -> Tensor:
-            return functional_call(leaf, own, (_aside(leaf, v),))
+            return functional_call(leaf, own, (aside(leaf, v),))
 
         v = x
         if own or tape:

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, ndtri
 from torch import Tensor
 
-from zotk.cards import Record, Twin, show
+from zotk.evidence.cards import Record, Twin, show
 
 __all__ = ["ALPHA", "Check", "CheckFailed", "Record", "Twin", "Underpowered"]
 

@@ -105,7 +105,7 @@ def test_samples_average_the_definition(monkeypatch):
     law = zotk.Gaussian()
     z = torch.cat([law.sample(10, 3, generator=g, dtype=torch.float64) for _ in range(5)])
     every = torch.stack([by_definition(v, v) for v in z])
-    monkeypatch.setattr("zotk.kernels._ENTRIES", 170)  # chunks of ten draws
+    monkeypatch.setattr("zotk.kernels.linear._ENTRIES", 170)  # chunks of ten draws
     g = torch.Generator().manual_seed(7)
     estimate = zotk.nzk_samples(
         X, Y, directions=zotk.Gaussian(), draws=50, shared=True, generator=g

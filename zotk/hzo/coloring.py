@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zotk.directions import _integer
-from zotk.models import Residual
-from zotk.structure import ELEMENTWISE, POOLING, usual
+from zotk.arguments import integer
+from zotk.networks.contract import Residual
+from zotk.networks.layers import ELEMENTWISE, POOLING, usual
 
 __all__ = ["Coloring", "coloring", "compress", "decompress"]
 
@@ -71,7 +71,7 @@ def coloring(units: nn.Module | Sequence[nn.Module], shape: Sequence[int]) -> Co
     if not isinstance(shape, Sequence):
         raise TypeError(f"shape is {shape!r}; a sequence of integers is needed")
     for size in shape:
-        _integer("shape", size, 1)
+        integer("shape", size, 1)
     seen = _See([torch.eye(size, dtype=torch.bool) for size in shape])
     for unit in [units] if isinstance(units, nn.Module) else units:
         seen = seen.through(unit)

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import zotk
-from zotk import structure
+from zotk.networks import layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")  # a copy, with even sizes
 G = torch.Generator().manual_seed(0)
@@ -56,13 +56,13 @@ def structured(monkeypatch):
     def refuse(*_):
         raise AssertionError("an example was differentiated as a whole")
 
-    monkeypatch.setattr("zotk.kernels.jacrev", lambda f: refuse)
+    monkeypatch.setattr("zotk.kernels.tangent.jacrev", lambda f: refuse)
 
 
 @pytest.fixture
 def general(monkeypatch):
     """Forbids the route by layers."""
-    monkeypatch.delattr("zotk.kernels.factors")
+    monkeypatch.delattr("zotk.kernels.tangent.factors")
 
 
 FLAT, SEQUENCE, IMAGE = normal(5, 4), normal(5, 3, 4), normal(5, 2, 6, 6)
@@ -146,7 +146,7 @@ def test_layers(name, structured):
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("layer", structure.ELEMENTWISE, ids=lambda layer: layer.__name__)
+@pytest.mark.parametrize("layer", layers.ELEMENTWISE, ids=lambda layer: layer.__name__)
 def test_elementwise_layers(layer, structured):
     act = layer()
     agree(filled(nn.Sequential(nn.Linear(4, 6), act, nn.Linear(6, 2), act)), 3 * FLAT)
@@ -155,9 +155,9 @@ def test_elementwise_layers(layer, structured):
 @pytest.mark.parametrize("name", ["mlp", "convolutions"])
 @pytest.mark.parametrize("entries, at_once, pairs", [(1, 64, 1), (600, 2, 50), (10**4, 3, 2**20)])
 def test_in_pieces(name, entries, at_once, pairs, structured, monkeypatch):
-    monkeypatch.setattr("zotk.kernels._JACOBIAN", entries)
-    monkeypatch.setattr("zotk.kernels._ROWS", at_once)
-    monkeypatch.setattr("zotk.structure._ENTRIES", pairs)
+    monkeypatch.setattr("zotk.kernels.tangent._JACOBIAN", entries)
+    monkeypatch.setattr("zotk.kernels.tangent._ROWS", at_once)
+    monkeypatch.setattr("zotk.networks.layers._ENTRIES", pairs)
     net, x = NETS[name]
     agree(net, torch.cat((x, x.roll(1, -1))))
     agree(net, x, x.roll(1, -1)[:4])
@@ -170,12 +170,12 @@ def test_both_orders_of_a_convolution():
     """
     for (n, c, p, m, k), summed in (((3, 2, 30, 2, 4), True), ((3, 2, 2, 9, 30), False)):
         raw = normal(n, p, k), normal(n, c, p, m)
-        factor = structure.compact(raw)
+        factor = layers.compact(raw)
         assert (factor[0].shape[1] == 1) == summed
         gradient = torch.einsum("napm,npk->namk", raw[1], raw[0])
         expected = torch.einsum("iamk,jbmk->ijab", gradient, gradient)
         for pair in (raw, factor):
-            assert torch.allclose(structure.inner(pair, pair), expected, rtol=1e-12, atol=1e-11)
+            assert torch.allclose(layers.inner(pair, pair), expected, rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", ["mlp", "convolutions"])
@@ -322,11 +322,11 @@ def test_no_jacobian_is_formed():
 def test_where_the_layers_are_sure():
     """Rows of features or images; a row alone has no axis of examples, and is not looked at."""
     net, row = nn.Sequential(nn.Linear(4, 3), nn.Sequential(nn.Tanh())), normal(4)
-    assert structure.leaves(net, row) is None
+    assert layers.leaves(net, row) is None
     for x in (row[None], row[None, None]):
-        found = structure.leaves(net, x)
+        found = layers.leaves(net, x)
         assert [name for name, _ in found] == ["0.", "1.0."]
         assert [leaf for _, leaf in found] == [net[0], net[1][0]]
-    assert structure.leaves(nn.Conv2d(2, 2, 2), normal(2, 3, 3)) is None
+    assert layers.leaves(nn.Conv2d(2, 2, 2), normal(2, 3, 3)) is None
     net.forward = lambda x: x
-    assert structure.leaves(net, row[None]) is None
+    assert layers.leaves(net, row[None]) is None

@@ -1,0 +1,1 @@
+"""Laws of directions, and gradients from function values."""

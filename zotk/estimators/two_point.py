@@ -1,0 +1,247 @@
+"""Gradient estimates from function values: central and forward differences along random directions.
+
+With z₁ … z_P of a standard law (E[zz'] = I) both estimators are
+
+    ĝ = (1/P) Σ_p c_p z_p,    c_p = [L(θ + εz_p) - L(θ - εz_p)] / 2ε   (central; Spall 1992)
+                              c_p = [L(θ + εz_p) - L(θ)] / ε           (forward)
+
+:func:`grad` works on values, like ``torch.func.grad``; :func:`backward` moves the parameters in
+place and fills ``.grad``, like ``loss.backward()``. One function computes the c_p of both.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from zotk.arguments import integer, positive, seeded
+from zotk.estimators.directions import Gaussian, Law, Orthogonal
+from zotk.estimators.moving import FromCopy, InPlace, LastOnly, Walker, insist
+from zotk.estimators.parameters import (
+    Direction,
+    add_up,
+    draw_seeds,
+    drawn,
+    floating,
+    number,
+    resolvable,
+    standard,
+    tensors,
+    trained,
+    wide,
+)
+from zotk.estimators.record import Estimate
+
+__all__ = ["backward", "grad"]
+
+Values = Callable[[int, int], float]  # (p, side in {-1, 0, +1}) -> the loss at θ + side·εz_p
+
+
+def grad(
+    loss: Callable[[Any], Tensor],
+    *,
+    directions: Law = Gaussian(),  # noqa: B008 (frozen)
+    eps: float = 1e-3,
+    queries: int = 1,
+    scheme: str = "central",
+    generator: torch.Generator | None = None,
+) -> Callable[[Any], Any]:
+    """The zeroth-order counterpart of ``torch.func.grad``: a function of ``params``.
+
+    ``loss(params)`` returns one number; ``params`` is a tensor or any nesting of dicts,
+    lists and tuples of tensors, and the estimate has its structure, shapes and dtypes.
+    ``generator=None`` is a fresh one seeded 0, made once: calls of the returned function
+    draw new directions each time, and two equal calls of ``zotk.grad`` repeat each other.
+    Costs 2·queries evaluations (central) or queries + 1 (forward).
+
+    Raises
+    ------
+    ValueError
+        eps, queries or scheme out of range; a law with E[zz'] ≠ I; ``params`` without
+        tensors; eps so small that under 1 % of the entries move (a warning under 50 %); a
+        loss that is not finite.
+    TypeError
+        ``params`` has other leaves than floating-point tensors; an argument of another kind.
+    """
+    _options(directions, eps, queries, scheme)
+    if not callable(loss):
+        raise TypeError(f"loss is {loss!r}; a function of params is needed")
+    generator = seeded(generator)
+
+    def estimate(params: Any) -> Any:
+        leaves, structure = pytree.tree_flatten(params)
+        tensors(leaves)
+        with torch.no_grad():
+            theta = [t.detach() for t in leaves]
+            floating(theta)
+            standard(directions, theta)
+            direction = drawn(directions, theta, draw_seeds(queries, generator))
+            resolvable(theta, direction(0), eps)
+
+            def at(p: int, side: int) -> float:
+                moved = theta
+                if side:
+                    zs = zip(theta, direction(p), strict=True)
+                    moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
+                return number("loss", loss(pytree.tree_unflatten(moved, structure)))
+
+            coefficients, _, _ = _differences(at, queries, eps, scheme)
+            sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
+            add_up(sums, direction, coefficients)
+        out = [total.to(t.dtype) for total, t in zip(sums, theta, strict=True)]
+        return pytree.tree_unflatten(out, structure)
+
+    return estimate
+
+
+def backward(
+    closure: Callable[[], Tensor | float],
+    params: Iterable[Tensor],
+    *,
+    directions: Law = Gaussian(),  # noqa: B008 (frozen)
+    eps: float = 1e-3,
+    queries: int = 1,
+    scheme: str = "central",
+    generator: torch.Generator | None = None,
+    memory: str = "store",
+) -> Estimate:
+    """The zeroth-order counterpart of ``loss.backward()``: accumulates ĝ into ``.grad``.
+
+    ``closure()`` returns the loss at the present values of the parameters, forward only; it
+    is called under ``torch.no_grad()``, 2·queries times (central) or queries + 1 (forward).
+    It must be *the same function* at every call: with a fresh dropout mask or minibatch the
+    difference of two calls contains the change of the function, divided by 2ε.
+
+    ``params``: what ``net.parameters()`` gives. Tensors that need no gradient are skipped,
+    one that occurs twice counts once, the rest lie on one device. ``.grad`` is written after
+    the last query only, so any ``torch.optim`` optimiser or scheduler can follow. Keep one
+    ``generator`` over a training run: ``None`` is a fresh one seeded 0, and every call
+    would use the same directions.
+
+    ``memory``: ``"store"`` holds one direction (P rows for ``Orthogonal``), in what becomes
+    ``.grad`` when that is None and queries == 1. ``"replay"`` holds none and redraws it from
+    its seed, tensor by tensor (``Sphere`` draws twice, ``Orthogonal`` raises). ``"exact"``
+    holds a copy of the parameters and restores them bitwise; half precision needs it. The
+    three give the same estimate to rounding. "store" and "replay" step +ε, -2ε, +ε and
+    return to within one unit in the last place, per query, of the largest value passed.
+
+    An exception, an interrupt or a loss that is not finite restores the parameters as far
+    as ``memory`` says and leaves every ``.grad`` as it was.
+
+    Raises
+    ------
+    ValueError
+        As :func:`grad`, and: an unknown memory, half precision without "exact", parameters
+        on several devices, no parameter that needs a gradient, a sparse ``.grad``.
+    TypeError
+        ``params`` is no iterable of floating-point tensors, or ``closure`` is no function.
+    """
+    _options(directions, eps, queries, scheme)
+    if memory not in ("store", "replay", "exact"):
+        raise ValueError(f"memory is {memory!r}; 'store', 'replay' or 'exact' is needed")
+    if not callable(closure):
+        raise TypeError(f"closure is {closure!r}; a function that returns the loss is needed")
+    theta = trained(params)
+    standard(directions, theta)
+    halves = [t.dtype for t in theta if wide(t.dtype) != t.dtype]
+    if halves and memory != "exact":
+        raise ValueError(
+            f"memory is {memory!r} with {halves[0]} parameters, which would drift by a rounding "
+            "per query; 'exact' is needed"
+        )
+    if memory == "replay" and isinstance(directions, Orthogonal):
+        raise ValueError(
+            f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
+            "'store' or 'exact' is needed"
+        )
+    seeds = draw_seeds(queries, seeded(generator))
+
+    # a .grad made in inference mode could never be added to outside it
+    with torch.inference_mode(False), torch.no_grad():
+        redraw = drawn(directions, theta, seeds)
+        direction = LastOnly(redraw) if memory == "store" else redraw
+        resolvable(theta, direction(0), eps)
+        walk = FromCopy if memory == "exact" else InPlace
+        coefficients, loss, evaluations = _evaluate(
+            closure, walk(theta, direction, eps), queries, eps, scheme
+        )
+        _accumulate(theta, direction if queries == 1 else redraw, coefficients)
+    return Estimate(
+        loss=loss,
+        coefficients=coefficients,
+        evaluations=evaluations,
+        directions=directions,
+        seeds=seeds,
+        shapes=tuple(t.shape for t in theta),
+        dtypes=tuple(t.dtype for t in theta),
+        device_type=theta[0].device.type,
+    )
+
+
+def _differences(
+    at: Values, queries: int, eps: float, scheme: str
+) -> tuple[tuple[float, ...], float, int]:
+    """The c_p / P, the loss, and the number of evaluations."""
+    if scheme == "central":
+        pairs = [(at(p, +1), at(p, -1)) for p in range(queries)]
+        coefficients = tuple((plus - minus) / (2 * eps * queries) for plus, minus in pairs)
+        return coefficients, sum(0.5 * (a + b) for a, b in pairs) / queries, 2 * queries
+    base = at(0, 0)
+    coefficients = tuple((at(p, +1) - base) / (eps * queries) for p in range(queries))
+    return coefficients, base, queries + 1
+
+
+def _evaluate(
+    closure: Callable[[], Tensor | float], walker: "Walker", queries: int, eps: float, scheme: str
+) -> tuple[tuple[float, ...], float, int]:
+    """What :func:`_differences` gives for the closure; θ is back at the end, whatever happens."""
+
+    def at(p: int, side: int) -> float:
+        walker.go(p, side)
+        return number("closure", closure())
+
+    try:
+        return _differences(at, queries, eps, scheme)
+    finally:
+        insist(walker.restore)
+
+
+def _accumulate(
+    theta: Sequence[Tensor], direction: Direction, coefficients: Sequence[float]
+) -> None:
+    """Add Σ c_p z_p to every ``.grad``; where that is None, it comes to be at the end."""
+    if len(coefficients) == 1:
+        # the pieces are nobody else's and are used here for the last time: they become .grad
+        made = []
+        for t, z in zip(theta, direction(0), strict=True):
+            made.append(z.mul_(coefficients[0]) if t.grad is None else None)
+            if t.grad is not None:
+                t.grad.add_(z, alpha=coefficients[0])
+    else:
+        # halves are summed in float32 and rounded once
+        sums = [
+            t.grad
+            if t.grad is not None and t.grad.dtype == wide(t.grad.dtype)
+            else torch.zeros_like(t, dtype=wide(t.dtype))
+            for t in theta
+        ]
+        add_up(sums, direction, coefficients)
+        made = []
+        for t, total in zip(theta, sums, strict=True):
+            if t.grad is not None and t.grad is not total:
+                t.grad.add_(total)
+            made.append(total.to(t.dtype) if t.grad is None else None)
+    for t, new in zip(theta, made, strict=True):
+        if new is not None:
+            t.grad = new
+
+
+def _options(directions: Law, eps: float, queries: int, scheme: str) -> None:
+    if not isinstance(directions, Law):
+        raise TypeError(f"directions is {directions!r}; a law such as zotk.Gaussian() is needed")
+    positive("eps", eps)
+    integer("queries", queries, 1)
+    if scheme not in ("central", "forward"):
+        raise ValueError(f"scheme is {scheme!r}; 'central' or 'forward' is needed")

@@ -1,0 +1,1 @@
+"""What the book's chapters need beside the library: data, networks, figures."""
