@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zotk.cards import show_left_out
 from zotk.directions import Sphere, _generator, _integer
 
 __all__ = ["digits", "images", "linear_task", "sphere"]
@@ -131,7 +132,8 @@ def images(
     Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not
     stored, colours of a data set that is grey here, classes that do not exist, are named twice or
     have fewer images; TypeError for a dtype that is not a floating-point one; ImportError without
-    ``datasets``, ConnectionError without the hub.
+    ``datasets``, ConnectionError without the hub. In a notebook the cell that meets one of the last
+    two keeps a record of it, so that whoever reads the run knows which data it did without.
     """
     _integer("per_class", per_class, 1)
     dtype = _floating(dtype)
@@ -147,7 +149,11 @@ def images(
             raise ValueError(f"split is {split!r}; {name!r} has none")
         pixels, labels = _BUNDLED[name](dtype)
     elif name in _HUB:
-        stored = _stored(name, split)
+        try:
+            stored = _stored(name, split)
+        except (ImportError, ConnectionError) as error:
+            show_left_out(name, str(error))
+            raise
         labels = list(stored["label"])
     else:
         known = ", ".join(map(repr, [*_BUNDLED, *_HUB]))
