@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MIME = "application/vnd.zotk.evidence+json"
+LEFT_OUT = "application/vnd.zotk.left-out+json"  # a data set that zotk could not read, and why
 ALPHA_BUDGET = 1e-3  # false alarms, two-sided, of all checks of one build together
 KINDS = ("equal", "rate", "bound", "count")
 MAX_RTOL, MAX_ATOL, ATTAINED = (

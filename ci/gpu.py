@@ -8,6 +8,8 @@ A run leaves `ci/evidence/DEVICE.json`, to be committed. The site shows such fil
 evidence; they lift no claim's status. A chapter's part of a file is *stale* once the chapter or
 zotk has changed, which a digest of their contents tells.
 
+Nothing is written for a chapter that did without data it was asked for.
+
 Figures of cells tagged `kept` are in the file, too. Where a build cannot draw such a figure, for
 want of data, the site shows the kept one and says where it comes from.
 """
@@ -51,7 +53,8 @@ def content_digest(root: Path, chapter: str) -> str:
 def distil(root: Path, chapters: Sequence[Chapter], device: str, seed: int) -> dict[str, Any]:
     """The content of an evidence file, from valid runs of these chapters.
 
-    Raises ChapterError for a chapter without a valid run, or with a check that is not sound.
+    Raises ChapterError for a chapter without a valid run, with a check that is not sound, or
+    with data left out.
     """
     parts = {}
     for chapter in chapters:
@@ -63,12 +66,16 @@ def distil(root: Path, chapters: Sequence[Chapter], device: str, seed: int) -> d
         for record in found.records:
             for fault in evidence.faults(record):
                 raise ChapterError(f"{chapter.name}: check of {record.get('id')!r} {fault}")
+        notebook = nbformat.read(chapter.notebook, as_version=4)
+        if missing := dict(left_out(notebook)):
+            why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise ChapterError(f"{chapter.name} left out data it was asked for: {why}")
         parts[chapter.name] = {
             "content": content_digest(root, chapter.name),
             "parameters": dict(chapter.values),
             "seconds": found.seconds,
             "records": found.records,
-            "figures": dict(drawn(nbformat.read(chapter.notebook, as_version=4))),
+            "figures": dict(drawn(notebook)),
         }
     versions = {name: version(name) for name in ("zotk", "torch", "numpy")}
     return {
@@ -87,6 +94,14 @@ def save(root: Path, content: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def left_out(notebook: Any) -> Iterator[tuple[str, str]]:
+    """The name of each data set that a cell could not read, and why; zotk records them."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if found := output.get("data", {}).get(evidence.LEFT_OUT):
+                yield found["name"], found["why"]
 
 
 def drawn(notebook: Any) -> Iterator[tuple[str, str]]:

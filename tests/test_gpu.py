@@ -15,6 +15,7 @@ import torch
 from ci import evidence, gpu, run
 from ci.build import BuildError, stage
 from ci.chapters import Chapter, ChapterError, plan
+from zotk import cards
 
 CHAPTER = """---
 jupytext:
@@ -181,6 +182,45 @@ def test_a_kept_figure_without_a_name_is_refused(book: Path) -> None:
     cell = nbformat.v4.new_code_cell(metadata={"tags": ["kept"]})
     with pytest.raises(ValueError, match="name and caption"):
         gpu.fill(book, "one", nbformat.v4.new_notebook(cells=[cell]))
+
+
+WITHOUT = """
+```{code-cell} ipython3
+import sys
+
+sys.modules["datasets"] = None  # as where it is not installed
+for name in ("digits", "mnist"):
+    try:
+        zotk.images(name, (0, 1), per_class=2)
+    except (ImportError, ConnectionError):
+        continue
+```
+"""
+
+
+def test_a_chapter_that_left_data_out_leaves_no_evidence(
+    book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = book / "chapters/one.md"
+    try:
+        source.write_text(CHAPTER + WITHOUT)
+        assert gpu.main(["--device", "cpu"], book) == 1
+        said = capsys.readouterr().err
+        assert "one left out data it was asked for: mnist: " in said and "pip install" in said
+        assert "digits:" not in said
+        assert not list((book / "ci").glob("evidence/*.json"))
+    finally:
+        source.write_text(CHAPTER)
+
+
+def test_a_chapter_with_all_its_data_leaves_evidence(book: Path) -> None:
+    assert gpu.main(["--device", "cpu"], book) == 0
+    (path,) = (book / "ci/evidence").glob("*.json")
+    path.unlink()
+
+
+def test_zotk_and_ci_speak_of_left_out_data_by_one_name() -> None:
+    assert cards.LEFT_OUT == evidence.LEFT_OUT and cards.MIME == evidence.MIME
 
 
 def test_without_a_valid_run_nothing_is_distilled(book: Path) -> None:

@@ -184,6 +184,21 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch):
         zotk.images("mnist", (0, 1), per_class=5)
 
 
+def test_a_notebook_keeps_a_record_of_data_left_out_and_a_script_prints_nothing(
+    monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    kept = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: kept.append(bundle))
+    for shell in (None, object()):
+        monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
+        with pytest.raises(ImportError) as error:
+            zotk.images("cifar10", (0, 1), per_class=5)
+        assert len(kept) == (shell is not None) and capsys.readouterr().out == ""
+    record = kept[0]["application/vnd.zotk.left-out+json"]
+    assert record == {"name": "cifar10", "why": str(error.value)}
+
+
 def test_a_mirror_without_the_data_set_is_named(monkeypatch, tmp_path):
     pytest.importorskip("datasets")
     monkeypatch.setenv("ZOTK_DATA", str(tmp_path))

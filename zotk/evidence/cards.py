@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 MIME = "application/vnd.zotk.evidence+json"
+LEFT_OUT = "application/vnd.zotk.left-out+json"  # a data set that could not be read, and why
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,16 @@ def show(record: Record) -> None:
     from IPython.display import display
 
     display(_Card(record))
+
+
+def show_left_out(name: str, why: str) -> None:
+    """In a notebook: the cell says that a data set could not be read, and keeps {name, why}."""
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is not None:
+        text = f"{name} is left out: {why}"
+        display({LEFT_OUT: {"name": name, "why": why}, "text/plain": text}, raw=True)
 
 
 class _Card:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zotk.arguments import integer, seeded
 from zotk.estimators.directions import Sphere
+from zotk.evidence.cards import show_left_out
 
 __all__ = ["digits", "images", "linear_task", "sphere"]
 
@@ -132,7 +133,8 @@ def images(
     Raises ValueError for an unknown name, a split of "digits" or "patches", a split that is not
     stored, colours of a data set that is grey here, classes that do not exist, are named twice or
     have fewer images; TypeError for a dtype that is not a floating-point one; ImportError without
-    ``datasets``, ConnectionError without the hub.
+    ``datasets``, ConnectionError without the hub. In a notebook the cell that meets one of the last
+    two keeps a record of it, so that whoever reads the run knows which data it did without.
     """
     integer("per_class", per_class, 1)
     dtype = _floating(dtype)
@@ -148,7 +150,11 @@ def images(
             raise ValueError(f"split is {split!r}; {name!r} has none")
         pixels, labels = _BUNDLED[name](dtype)
     elif name in _HUB:
-        stored = _stored(name, split)
+        try:
+            stored = _stored(name, split)
+        except (ImportError, ConnectionError) as error:
+            show_left_out(name, str(error))
+            raise
         labels = list(stored["label"])
     else:
         known = ", ".join(map(repr, [*_BUNDLED, *_HUB]))
