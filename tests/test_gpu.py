@@ -15,7 +15,7 @@ import torch
 from ci import evidence, gpu, run
 from ci.build import BuildError, stage
 from ci.chapters import Chapter, ChapterError, plan
-from zotk import cards
+from zotk.evidence import cards
 
 CHAPTER = """---
 jupytext:
