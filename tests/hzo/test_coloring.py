@@ -266,7 +266,14 @@ def test_cnn_is_drawn_as_it_says() -> None:
     assert isinstance(wide[1], nn.Sequential) and isinstance(wide[1][0], nn.Conv2d)
     weight = wide[1][0].weight.detach()
     assert float(weight.square().mean()) == pytest.approx(4 / (64 * 9), rel=0.05)
-    assert wide[1][0].bias is not None and not wide[1][0].bias.any()
+    assert wide[1][0].bias is not None
+    assert float(wide[1][0].bias.detach().square().mean()) == pytest.approx(1 / (64 * 9), rel=0.8)
+    images = torch.zeros(3, 2, 8, 8)  # empty patches: ReLU would be at its kink without biases
+    kinked = small(activation=nn.ReLU)
+    true = torch.autograd.grad(F.mse_loss(kinked(images), draw(3, 5)), list(kinked.parameters()))
+    zotk.hzo_backward(kinked, images, draw(3, 5), F.mse_loss, eps=1e-6)
+    for p, g in zip(kinked.parameters(), true, strict=True):
+        assert p.grad is not None and torch.allclose(p.grad, g, atol=1e-7)
     shortcuts = [u.shortcut for u in net if isinstance(u, Residual)]
     assert [s is None for s in shortcuts] == [True, True, False, True]
     for call, word in (
@@ -288,7 +295,7 @@ def test_cnn_is_drawn_as_it_says() -> None:
 @pytest.mark.parametrize(
     ("units", "shape", "kind", "word"),
     [
-        (nn.LayerNorm(4), (4,), TypeError, "LayerNorm"),
+        (nn.Softmax(1), (4,), TypeError, "Softmax"),
         (nn.Conv2d(2, 2, 3), (3, 8, 8), ValueError, "channels"),
         (nn.Conv2d(2, 2, 3, padding_mode="reflect", padding=1), (2, 8, 8), ValueError, "reflect"),
         (nn.Conv2d(2, 2, 3), (8, 8), ValueError, r"\(C, H, W\)"),

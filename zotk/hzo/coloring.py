@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zotk.arguments import integer
 from zotk.networks.contract import Residual
-from zotk.networks.layers import ELEMENTWISE, POOLING, usual
+from zotk.networks.layers import POINTWISE, POOLING, usual
 
 __all__ = ["Coloring", "coloring", "compress", "decompress"]
 
@@ -56,9 +56,10 @@ def coloring(units: nn.Module | Sequence[nn.Module], shape: Sequence[int]) -> Co
     """Colours for a state of the given shape (without rows) in front of ``units``.
 
     ``units``: Conv2d (zero padding), AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Linear, Flatten,
-    elementwise activations, :class:`zotk.Residual`, ``nn.Sequential`` of these. Each axis takes
-    colours first fit: C · min(w, H) · min(w, W) for convolutions that see w by w points. Always
-    proper; no scheme needs fewer where windows have no holes and all axes are seen alike.
+    elementwise activations, normalisations, :class:`zotk.Residual`, ``nn.Sequential`` of these.
+    Each axis takes colours first fit: C · min(w, H) · min(w, W) for convolutions that see w by w
+    points. Always proper; no scheme needs fewer where windows have no holes and all axes are seen
+    alike.
 
     Raises
     ------
@@ -166,8 +167,11 @@ class _See:
             layer += [_line(unit, axis, len(self.patterns[axis + 1])) for axis in (0, 1)]
             after = zip(layer, self.patterns, strict=True)
             return _See([(a.float() @ b.float()) > 0 for a, b in after])
-        if type(unit) in ELEMENTWISE:
+        if type(unit) in POINTWISE:
             return self
+        if type(unit) in (nn.LayerNorm, nn.GroupNorm):  # every entry of a row, at most
+            full = [p.any(0).expand(len(p), -1) for p in self.patterns]
+            return _See(full, self.flat)
         raise TypeError(f"units has a {type(unit).__name__}, whose pattern is not known")
 
     @property

@@ -26,7 +26,7 @@ from zotk.hzo.coloring import GRID
 from zotk.hzo.cost import divided, divisor
 from zotk.hzo.probe import Probe, through
 from zotk.networks.contract import Residual
-from zotk.networks.layers import ELEMENTWISE, positions, usual
+from zotk.networks.layers import NORMS, POINTWISE, normalized, positions, usual
 
 __all__ = ["HZOEstimate", "hzo_backward", "hzo_gradients"]
 
@@ -92,10 +92,11 @@ def hzo_backward(
     """The counterpart of ``loss(net(x), y).backward()``: accumulates into ``.grad``, forward only.
 
     ``net``: an ``nn.Sequential`` whose entries are the units: Linear, Conv2d, AvgPool2d, MaxPool2d,
-    AdaptiveAvgPool2d, elementwise activations, Flatten, :class:`zotk.Residual`, ``nn.Sequential``
-    of these. ``x``: (n, …), rows independent; ``loss(net(x), y)``: one number, called with outputs
-    in float64 and never differentiated, nor is anything else. The error is of order ε² for smooth
-    units, 0 for affine ones, up to rounding.
+    AdaptiveAvgPool2d, elementwise activations (PReLU too), LayerNorm, GroupNorm, BatchNorm and
+    Dropout in eval mode, Flatten, :class:`zotk.Residual`, ``nn.Sequential`` of these. ``x``:
+    (n, …), rows independent; ``loss(net(x), y)``: one number, called with outputs in float64 and
+    never differentiated, nor is anything else. The error is of order ε² for smooth units, 0 for
+    affine ones, up to rounding.
 
     ``directions=None`` perturbs each coordinate of a boundary; a standard law with ``queries`` = P
     draws P directions for each row and boundary from ``generator`` (None: seeded 0). ``arity`` as
@@ -116,7 +117,8 @@ def hzo_backward(
         eps, queries, max_rows or arity out of range; queries without directions or directions
         without queries; a law that is not standard; no units or no rows; a unit with settings
         that cannot be treated, named; eps so small that under 1 % of the entries move (a warning
-        under 50 %); targets, gradients or a loss that are not finite; a ``.grad`` made in
+        under 50 %, and where (h + ε) - (h - ε) is off 2ε by over 2 %, with the step that
+        serves); autocast; targets, gradients or a loss that are not finite; a ``.grad`` made in
         inference mode, which cannot be added to.
     TypeError
         A unit that is not in the list, or not as torch makes it (weight norm, pruning), named;
@@ -171,6 +173,8 @@ def _targets(
     splits = divided(depth, divisor(arity, depth))
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         raise TypeError(f"x is {x!r}; a floating-point tensor is needed")
+    if torch.is_autocast_enabled(x.device.type):
+        raise ValueError("autocast is on: differences need states in one precision; leave it here")
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}; (n, …) with rows is needed")
     if not callable(loss):
@@ -178,16 +182,16 @@ def _targets(
     states = through(units, x)
     value, top = _top(states[-1], y, loss, probe.eps)
     targets = [x.new_empty(0)] * depth + [top]
-    rounds, queries = {depth: 0}, 0
+    rounds = {depth: 0}
     for m, b in splits:
         h = states[m]
         targets[m] = probe.pull(units[m:b], h, targets[b])
         rounds[m] = rounds[b] + 1
-        queries += 2 * len(h) * probe.scalars(h)
     for m, delta in enumerate(targets[1:], 1):
         if not delta.isfinite().all():
             raise ValueError(f"the target after unit {m - 1} is not finite at eps = {probe.eps}")
-    return _Read(states, targets, value, 1 + 2 * top.numel(), queries, max(rounds.values()))
+    calls = 1 + 2 * top.numel()
+    return _Read(states, targets, value, calls, probe.queries, max(rounds.values()))
 
 
 def _top(h: Tensor, y: Tensor, loss: Loss, eps: float) -> tuple[float, Tensor]:
@@ -195,7 +199,13 @@ def _top(h: Tensor, y: Tensor, loss: Loss, eps: float) -> tuple[float, Tensor]:
     wide = h.double().contiguous()
     resolvable([wide], [torch.ones_like(wide)], eps)
     y = y.double() if isinstance(y, Tensor) and y.dtype.is_floating_point else y
-    value = number("loss", loss(wide, y))
+    try:
+        value = number("loss", loss(wide, y))
+    except RuntimeError as error:
+        raise TypeError(
+            f"loss, called with outputs in float64, says: {error} (class weights and the like "
+            "must be float64 too)"
+        ) from error
     delta = torch.zeros_like(wide)
     moved = wide.clone()
     at, out = moved.view(-1), delta.view(-1)
@@ -231,6 +241,16 @@ def _leaf(
                 unit.bias,
                 delta.movedim(1 if isinstance(unit, nn.Conv2d) else -1, 0).flatten(1).sum(1),
             )
+    elif isinstance(unit, NORMS) and unit.weight is not None:
+        axes = [k for k in range(h.ndim) if k not in _parameter_axes(unit, h)]
+        _add(grads, unit.weight, (delta * normalized(unit, h)).sum(axes))
+        if unit.bias is not None:
+            _add(grads, unit.bias, delta.sum(axes))
+    elif isinstance(unit, nn.PReLU):
+        slope = delta * h.clamp(max=0)
+        axes = [k for k in range(h.ndim) if k != 1]
+        shared = unit.num_parameters == 1
+        _add(grads, unit.weight, slope.sum()[None] if shared else slope.sum(axes))
     elif isinstance(unit, Residual):
         for path in (unit.inner, unit.shortcut):
             if path is not None:
@@ -249,11 +269,18 @@ def _leaf(
 
 def _before(probe: Probe, part: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
     """The target before a part of a unit, from the target after it."""
-    if isinstance(part, ELEMENTWISE):
+    if isinstance(part, POINTWISE):
         return probe.pair(part, h, delta)
     if isinstance(part, nn.Flatten):
         return delta.reshape(h.shape)
     return probe.pull([part], h, delta)
+
+
+def _parameter_axes(unit: nn.Module, h: Tensor) -> Sequence[int]:
+    """The axes of h along which the weights of a normalisation run."""
+    if isinstance(unit, nn.LayerNorm):
+        return range(h.ndim - len(unit.normalized_shape), h.ndim)
+    return (1,)
 
 
 def _add(grads: dict[Tensor, Tensor], p: Tensor, grad: Tensor) -> None:
@@ -272,14 +299,16 @@ def _units(net: nn.Sequential) -> list[nn.Module]:
     if len(net) == 0:
         raise ValueError("net has no entries; at least one unit is needed")
     for name, module in net.named_modules():
-        known = (*ELEMENTWISE, *GRID, nn.Linear, nn.Flatten, nn.Sequential, Residual)
+        known = (*POINTWISE, *NORMS, *GRID, nn.Linear, nn.Flatten, nn.Sequential, Residual)
         if type(module) not in known:
             raise TypeError(
                 f"unit {name!r} is a {type(module).__name__}; Linear, Conv2d, pooling, Flatten, "
-                "Residual, Sequential and elementwise activations can be treated"
+                "BatchNorm, LayerNorm, GroupNorm, Dropout, Residual, Sequential and torch's "
+                "activations that act entry by entry and do not jump can be treated"
             )
         # a weight made of others (weight norm, pruning) or another forward: the leaf would be wrong
-        own = {"weight", "bias"} if isinstance(module, nn.Linear | nn.Conv2d) else set()
+        own = {"weight", "bias"} if isinstance(module, (nn.Linear, nn.Conv2d, *NORMS)) else set()
+        own |= {"weight"} if isinstance(module, nn.PReLU) else set()
         if set(module._parameters) != own or "forward" in vars(module):
             raise TypeError(
                 f"unit {name!r}, a {type(module).__name__}, has other parameters or another "

@@ -1,5 +1,7 @@
 """Perturbed passes through units, and the targets that are read off them."""
 
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +15,8 @@ from zotk.hzo.coloring import coloring, compress, decompress, separate
 from zotk.networks.contract import aside
 
 __all__ = ["Probe", "through"]
+
+_BLUR = 0.02  # of 2ε, above which a step is no longer known
 
 
 class Probe:
@@ -39,18 +43,14 @@ class Probe:
         if queries is not None:
             integer("queries", queries, 1)
         self.eps = float(eps)
-        self.rows = 0
+        self.rows = self.queries = 0
         self._law, self._queries, self.max_rows = directions, queries, max_rows
         self._colored = bool(coloring)
         self._generator = None if generator is None else seeded(generator)
 
-    def scalars(self, h: Tensor) -> int:
-        """How many slopes are read for a row of h."""
-        return h[0].numel() if self._queries is None else self._queries
-
     def pull(self, units: Sequence[nn.Module], h: Tensor, delta: Tensor) -> Tensor:
         """The target at h, shaped as h, from the target ``delta`` at the end of ``units``."""
-        resolvable([h], [torch.ones_like(h)], self.eps)
+        _step(h, self.eps)
         if self._law is not None and not self._law.is_standard(h[0].numel()):
             raise ValueError(f"directions is {self._law}; a law with E[zz'] = I is needed")
         shape = h.shape[1:]
@@ -71,12 +71,14 @@ class Probe:
                 else:
                     seeds = z[:, k : k + step]
                 total += decompress(seen, self._products(units, part, below, seeds), seeds)
+                read = seeds.count_nonzero() if z is None else seeds.shape[1]
+                self.queries += 2 * len(part) * int(read)
             parts.append(total if z is None else total / count)
         return torch.cat(parts)
 
     def pair(self, unit: nn.Module, h: Tensor, delta: Tensor) -> Tensor:
         """The target before an elementwise unit: one pair of passes for all coordinates."""
-        resolvable([h], [torch.ones_like(h)], self.eps)
+        _step(h, self.eps)
         moved = []
         for part in h.split(self.max_rows // 2):
             plus, minus = self._run([unit], torch.cat([part + self.eps, part - self.eps])).chunk(2)
@@ -120,3 +122,19 @@ def through(units: Sequence[nn.Module], h: Tensor) -> list[Tensor]:
     for unit in units:
         states.append(unit(aside(unit, states[-1])))
     return states
+
+
+def _step(h: Tensor, eps: float) -> None:
+    """Judges whether h + ε and h - ε are 2ε apart in the precision of h."""
+    resolvable([h], [torch.ones_like(h)], eps)
+    apart = ((h + eps) - (h - eps)).double() / (2 * eps)
+    off = float((apart - 1).square().mean().sqrt())
+    if off > _BLUR:
+        # near the cube root of the round-off at the size of h; of two, which costs h no digits
+        size = float(h.double().square().mean().sqrt())
+        serves = 2.0 ** math.ceil(math.log2(torch.finfo(h.dtype).eps ** (1 / 3) * size))
+        warnings.warn(
+            f"eps is {eps}: in {h.dtype} (h + ε) - (h - ε) is off 2ε by {off:.0%}, in the rms over "
+            f"a state; eps = {serves:g} serves",
+            stacklevel=2,
+        )

@@ -83,8 +83,9 @@ def cnn(
     A stem, then ``blocks`` units for each of ``widths``, all ``activation(3×3 convolution)``, the
     first unit of each width but the first with stride 2; at the end a unit of global average
     pooling and one of a Linear layer. ``residual`` wraps the blocks in :class:`Residual`, with a
-    1×1 convolution as shortcut of units with stride. Weights are N(0, 1/fan-in), those of the
-    3×3 convolutions times ``gain``, biases 0, drawn from ``generator`` (None: seeded 0).
+    1×1 convolution as shortcut of units with stride. Weights and biases are N(0, 1/fan-in), the
+    weights of the 3×3 convolutions times ``gain``, drawn from ``generator`` (None: seeded 0).
+    No bias is 0: on an empty patch ReLU would start at its kink.
     """
     for name, value in (("channels", channels), ("blocks", blocks), ("outputs", outputs)):
         integer(name, value, 1)
@@ -100,7 +101,7 @@ def cnn(
             fan_in = layer.weight[0].numel()
             layer.weight.normal_(0, gain * fan_in**-0.5, generator=generator)
             if layer.bias is not None:
-                layer.bias.zero_()
+                layer.bias.normal_(0, fan_in**-0.5, generator=generator)
         return layer
 
     def conv(before: int, after: int, stride: int) -> nn.Sequential:

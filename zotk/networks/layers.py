@@ -17,8 +17,8 @@ from torch.func import functional_call, vjp, vmap
 from zotk.networks.contract import aside
 
 __all__ = [
-    "ELEMENTWISE", "POOLING", "Factor", "compact", "factors", "inner", "leaves", "positions",
-    "usual",
+    "ELEMENTWISE", "NORMS", "POINTWISE", "POOLING", "Factor", "compact", "factors", "inner",
+    "leaves", "normalized", "positions", "usual",
 ]  # fmt: skip
 
 Factor = tuple[Tensor, Tensor]
@@ -29,6 +29,9 @@ ELEMENTWISE = (
     nn.Mish, nn.Softplus, nn.Softsign, nn.Softshrink, nn.Sigmoid, nn.LogSigmoid, nn.Tanh,
     nn.Tanhshrink, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid,
 )  # fmt: skip
+# each output sees its own entry alone, in eval mode
+POINTWISE = (*ELEMENTWISE, nn.PReLU, nn.BatchNorm1d, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 POOLING = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _ENTRIES = 2**20  # products of pairs of positions and outputs held at once
@@ -79,6 +82,24 @@ def usual(layer: nn.Module, name: str) -> None:
         raise ValueError(f"{name} pads by {layer.padding_mode!r}; 'zeros' is needed")
     if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
         raise ValueError(f"{name} returns indices; return_indices=False is needed")
+    if isinstance(layer, nn.Dropout | nn.Dropout2d) and layer.training:
+        raise ValueError(f"{name} drops entries anew in every pass; call eval() first")
+    batch = isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d)
+    if batch and (layer.training or layer.running_mean is None):
+        raise ValueError(f"{name} mixes the rows of a batch; eval() with statistics is needed")
+
+
+def normalized(layer: nn.Module, h: Tensor) -> Tensor:
+    """What a BatchNorm in eval mode, a LayerNorm or a GroupNorm makes of h before its weights."""
+    F = nn.functional
+    match layer:
+        case nn.LayerNorm():
+            return F.layer_norm(h, layer.normalized_shape, None, None, layer.eps)
+        case nn.GroupNorm():
+            return F.group_norm(h, layer.num_groups, None, None, layer.eps)
+        case nn.BatchNorm1d() | nn.BatchNorm2d():
+            return F.batch_norm(h, layer.running_mean, layer.running_var, eps=layer.eps)
+    raise TypeError(f"{layer} is no normalisation")
 
 
 def factors(
