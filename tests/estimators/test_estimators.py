@@ -515,10 +515,12 @@ def test_a_fresh_dropout_mask_ruins_the_difference():
     x = torch.ones(64, 200, dtype=torch.float64)
     net = nn.Sequential(nn.Dropout(0.5), nn.Linear(200, 1).double())
     sizes = []
-    for eps in (1e-2, 1e-4):
+    for eps in (1e-4, 1e-6):  # the slope's share is small in both
         net.zero_grad()
         torch.manual_seed(0)  # dropout draws from the global generator
-        estimate = zotk.backward(lambda: net(x).square().mean(), net.parameters(), eps=eps)
+        estimate = zotk.backward(
+            lambda: net(x).square().mean(), net.parameters(), eps=eps, rng="free"
+        )
         sizes.append(abs(estimate.coefficients[0]))
     assert sizes[1] > 20 * sizes[0]
 

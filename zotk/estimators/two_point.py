@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from zotk.arguments import integer, positive, seeded
 from zotk.estimators.directions import Gaussian, Law, Orthogonal
+from zotk.estimators.evaluation import SameDraws, fresh
 from zotk.estimators.moving import FromCopy, InPlace, LastOnly, Walker, insist
 from zotk.estimators.parameters import (
     Direction,
@@ -85,7 +86,7 @@ def grad(
                 if side:
                     zs = zip(theta, direction(p), strict=True)
                     moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
-                return number("loss", loss(pytree.tree_unflatten(moved, structure)))
+                return number("loss", fresh(lambda: loss(pytree.tree_unflatten(moved, structure))))
 
             coefficients, _, _ = _differences(at, queries, eps, scheme)
             sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
@@ -106,13 +107,18 @@ def backward(
     scheme: str = "central",
     generator: torch.Generator | None = None,
     memory: str = "store",
+    rng: str = "same",
 ) -> Estimate:
     """The zeroth-order counterpart of ``loss.backward()``: accumulates ĝ into ``.grad``.
 
     ``closure()`` returns the loss at the present values of the parameters, forward only; it
     is called under ``torch.no_grad()``, 2·queries times (central) or queries + 1 (forward).
     It must be *the same function* at every call: with a fresh dropout mask or minibatch the
-    difference of two calls contains the change of the function, divided by 2ε.
+    difference of two calls contains the change of the function, divided by 2ε. Therefore, with
+    ``rng="same"``, torch's global generators of the CPU and of the parameters' device stand at
+    the same state at every call, and afterwards where one call leaves them: dropout has one
+    mask per step. ``"free"`` leaves them alone. What autocast and ``parametrize.cached`` keep
+    of the parameters is forgotten before and after every call.
 
     ``params``: what ``net.parameters()`` gives. Tensors that need no gradient are skipped,
     one that occurs twice counts once, the rest lie on one device. ``.grad`` is written after
@@ -133,7 +139,7 @@ def backward(
     Raises
     ------
     ValueError
-        As :func:`grad`, and: an unknown memory, half precision without "exact", parameters
+        As :func:`grad`, and: an unknown memory or rng, half precision without "exact", parameters
         on several devices, no parameter that needs a gradient, a sparse ``.grad``.
     TypeError
         ``params`` is no iterable of floating-point tensors, or ``closure`` is no function.
@@ -141,6 +147,8 @@ def backward(
     _options(directions, eps, queries, scheme)
     if memory not in ("store", "replay", "exact"):
         raise ValueError(f"memory is {memory!r}; 'store', 'replay' or 'exact' is needed")
+    if rng not in ("same", "free"):
+        raise ValueError(f"rng is {rng!r}; 'same' or 'free' is needed")
     if not callable(closure):
         raise TypeError(f"closure is {closure!r}; a function that returns the loss is needed")
     theta = trained(params)
@@ -165,7 +173,12 @@ def backward(
         resolvable(theta, direction(0), eps)
         walk = FromCopy if memory == "exact" else InPlace
         coefficients, loss, evaluations = _evaluate(
-            closure, walk(theta, direction, eps), queries, eps, scheme
+            closure,
+            walk(theta, direction, eps),
+            SameDraws(theta[0].device) if rng == "same" else None,
+            queries,
+            eps,
+            scheme,
         )
         _accumulate(theta, direction if queries == 1 else redraw, coefficients)
     return Estimate(
@@ -194,13 +207,20 @@ def _differences(
 
 
 def _evaluate(
-    closure: Callable[[], Tensor | float], walker: "Walker", queries: int, eps: float, scheme: str
+    closure: Callable[[], Tensor | float],
+    walker: Walker,
+    draws: SameDraws | None,
+    queries: int,
+    eps: float,
+    scheme: str,
 ) -> tuple[tuple[float, ...], float, int]:
     """What :func:`_differences` gives for the closure; θ is back at the end, whatever happens."""
 
     def at(p: int, side: int) -> float:
         walker.go(p, side)
-        return number("closure", closure())
+        if draws is not None:
+            draws.rewind()
+        return number("closure", fresh(closure))
 
     try:
         return _differences(at, queries, eps, scheme)

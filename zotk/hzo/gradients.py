@@ -16,6 +16,7 @@ coordinates move at once and the sum over outputs splits: see :mod:`zotk.hzo.col
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def hzo_gradients(
     Arguments and errors as for :func:`hzo_backward`.
     """
     probe = Probe(eps, directions, queries, coloring, generator, max_rows)
-    with torch.inference_mode():
+    with torch.inference_mode(), _own_precision(x):
         targets = _targets(probe, _units(net), x, y, loss, arity).targets
     return [t.clone() for t in targets[1:]]  # of no inference mode, if called outside one
 
@@ -106,6 +107,8 @@ def hzo_backward(
     At most ``max_rows`` perturbed rows are held at a time (2 at least), beside the directions of
     one row.
 
+    Autocast is off inside, since halves would leave little of a difference.
+
     ``.grad`` of every parameter that needs one is written at the end; an error leaves all as they
     were. At a kink a difference sees both sides: 0.5 for ReLU at 0, where autograd says 0, and 0.5
     for each of k equal maxima in a window of MaxPool2d, k/2 in all. Hooks run, but what they
@@ -125,7 +128,7 @@ def hzo_backward(
         arguments of another kind.
     """
     probe = Probe(eps, directions, queries, coloring, generator, max_rows)
-    with torch.inference_mode():
+    with torch.inference_mode(), _own_precision(x):
         units = _units(net)
         read = _targets(probe, units, x, y, loss, arity)
         perturbed, grads = probe.rows, dict[Tensor, Tensor]()
@@ -151,6 +154,11 @@ def hzo_backward(
         queries=read.queries,
         rounds=read.rounds,
     )
+
+
+def _own_precision(x: Any) -> torch.autocast:
+    """Autocast off, on the device of x."""
+    return torch.autocast(getattr(x, "device", torch.device("cpu")).type, enabled=False)
 
 
 @dataclass(frozen=True)

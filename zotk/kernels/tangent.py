@@ -5,6 +5,7 @@ random directions, without a backward pass.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.func import jacrev, jvp, vmap
 
 from zotk.arguments import integer, positive, seeded
 from zotk.estimators.directions import Gaussian, Law, Orthogonal
+from zotk.estimators.evaluation import fresh
 from zotk.estimators.parameters import floating, resolvable
 from zotk.kernels.average import KernelEstimate
 from zotk.networks.contract import Functional, Model
@@ -80,7 +82,7 @@ def _evaluated(
     params = {name: value.detach() for name, value in params.items()}
     x1, right = x1.detach(), x1.detach() if x2 is None else x2.detach()
     with torch.no_grad():
-        out = f(params, x1[:1].clone())  # a layer may work in place
+        out = fresh(lambda: f(params, x1[:1].clone()))  # a layer may work in place
     if out.ndim not in (1, 2) or len(out) != 1:
         raise ValueError(f"f gives shape {tuple(out.shape)} for one example; (1,) or (1, c) needed")
     return params, x1, right, out
@@ -98,7 +100,7 @@ def _blocks(
         if net is not None:
             return [compact(factor) for factor in factors(net, params, x, c, total=total)]
         n, one = len(x), out.new_ones(len(x), 1, 1)
-        jacobians = differentiate(params, x).values()
+        jacobians = fresh(lambda: differentiate(params, x)).values()
         return [(one, j.reshape(n, 1 if total else c, 1, -1)) for j in jacobians]
 
     size = c * sum(value.numel() for value in params.values())
@@ -198,11 +200,12 @@ def zo_entk(
         """J z, (n,) or (n, c)."""
         tangent = dict(zip(params, z, strict=True))
         if scheme == "jvp":
-            return jvp(lambda p: f(p, x), (params,), (tangent,))[1]
-        plus, minus = (
-            f({k: torch.add(t, tangent[k], alpha=side * eps) for k, t in params.items()}, x)
-            for side in (1, -1)
-        )
+            return fresh(lambda: jvp(lambda p: f(p, x), (params,), (tangent,)))[1]
+
+        def moved(side: int) -> dict[str, Tensor]:
+            return {k: torch.add(t, tangent[k], alpha=side * eps) for k, t in params.items()}
+
+        plus, minus = (fresh(partial(f, moved(side), x)) for side in (1, -1))
         return (plus - minus) / (2 * eps)
 
     def cut(z: Tensor) -> list[Tensor]:
