@@ -121,7 +121,7 @@ def hzo_backward(
         without queries; a law that is not standard; no units or no rows; a unit with settings
         that cannot be treated, named; eps so small that under 1 % of the entries move (a warning
         under 50 %, and where (h + ε) - (h - ε) is off 2ε by over 2 %, with the step that
-        serves); autocast; targets, gradients or a loss that are not finite; a ``.grad`` made in
+        serves); targets, gradients or a loss that are not finite; a ``.grad`` made in
         inference mode, which cannot be added to.
     TypeError
         A unit that is not in the list, or not as torch makes it (weight norm, pruning), named;
@@ -181,8 +181,6 @@ def _targets(
     splits = divided(depth, divisor(arity, depth))
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point:
         raise TypeError(f"x is {x!r}; a floating-point tensor is needed")
-    if torch.is_autocast_enabled(x.device.type):
-        raise ValueError("autocast is on: differences need states in one precision; leave it here")
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}; (n, …) with rows is needed")
     if not callable(loss):
