@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from claims_book import ROOT, Book, record, twin
+from claims_book import ROOT, TWO, Book, record, twin
 
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
@@ -515,3 +515,25 @@ def test_numbers_and_depths() -> None:
     depth = atlas_graph.depths(uses)
     assert (depth["a"], depth["b"], depth["c"]) == (0, 1, 2)
     assert sorted(node for level in atlas_graph.columns(uses) for node in level) == sorted(uses)
+
+
+def test_checks_fold_into_a_line_of_evidence(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    assert book.build() == (0, "")
+    page = book.page("chapters/one")
+    first = page[page.index('<details class="fold fold-checks">') :]
+    summary, folded = first[: first.index("</details>")].split("</summary>")
+    assert "fingers: measured 2, predicted 2; 1 check, 1 twin rejected" in summary
+    assert "Theorem 1.1" in summary and "claim-verified" in summary
+    assert "zotk-card" in folded and "check()" in re.sub("<[^>]+>", "", folded)
+    assert page.count("zotk-card") == page.count("<details") == 2  # none is left outside
+
+
+def test_no_more_than_some_lines_stay_unfolded(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    for lines, green in ((60, True), (61, False)):
+        block = "\n".join(["```python", *["x = 1"] * lines, "```"])
+        book.two = TWO + f"\n{block}\n"
+        status, complaints = book.build()
+        assert (status == 0) is green, complaints
+    assert "61 lines of code are unfolded, at most 60 may be" in complaints
