@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import explorers, gpu, messages
+from ci import explorers, gpu, messages, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -146,6 +146,7 @@ def complete(source: Path, site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         page.write_text(PLAIN_TOKEN.sub(r"\1", text), encoding="utf-8")
+    previews.write(site)
 
 
 def complete_redirect(site: Path) -> None:

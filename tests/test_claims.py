@@ -14,6 +14,8 @@ from urllib.parse import unquote
 import pytest
 from claims_book import ROOT, TWO, Book, record, twin
 
+from ci import previews
+
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
 pytestmark = pytest.mark.filterwarnings("default")  # Sphinx and its friends deprecate a lot
@@ -537,3 +539,37 @@ def test_no_more_than_some_lines_stay_unfolded(tmp_path: Path) -> None:
         status, complaints = book.build()
         assert (status == 0) is green, complaints
     assert "61 lines of code are unfolded, at most 60 may be" in complaints
+
+
+def test_a_claim_links_to_its_evidence_and_its_row(healthy: Book) -> None:
+    one, atlas = healthy.page("chapters/one"), healthy.page("atlas")
+    for href in ("#sum.two", "#evidence-sum.two", "../atlas.html#row-sum.two"):
+        assert f'href="{href}"' in one
+    assert one.count('id="evidence-sum.two"') == 1 and 'id="row-sum.two"' in atlas
+    assert "#evidence" not in atlas
+
+
+def test_previews_and_the_index(healthy: Book, tmp_path: Path) -> None:
+    (tmp_path / "chapters").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / f"chapters/{name}.html").write_text(healthy.page(f"chapters/{name}"))
+    previews.write(tmp_path)
+    text = (tmp_path / "previews/two.js").read_text()
+    shown = json.loads(text.removeprefix("zotkPreviews(").removesuffix(");\n"))
+    assert set(shown) == {"def:bound", "sum.bound"}
+    assert "Lemma 2.2" in shown["sum.bound"] and "verified: 1 check" in shown["sum.bound"]
+    assert r"\(x &lt; 2\)" in shown["sum.bound"]
+    assert "<a" not in text and " id=" not in text and "claim-links" not in text
+    assert "Below" not in text  # the proof is no part of the statement
+    index = (tmp_path / "previews/index.js").read_text()
+    entries = json.loads(index.removeprefix("zotkIndex(").removesuffix(");\n"))
+    assert [entry[0] for entry in entries] == ["sum.two", "def:sum", "def:bound", "sum.bound"]
+    assert entries[0][1].startswith("Theorem 1.1 (One and one make")
+    assert entries[3][2] == "chapters/two.html#sum.bound"
+
+
+def test_no_alias_leads_nowhere() -> None:
+    texts = [path.read_text() for path in (ROOT / "chapters").glob("*.md")]
+    known = {name for text in texts for name in re.findall(r"^`+\{claim\} (\S+)", text, re.M)}
+    assert previews.dead(known) == []
+    assert "two-point.budget" in previews.dead(known - {"two-point.budget"})

@@ -35,9 +35,10 @@ class FoldCells(SphinxPostTransform):
         chapter = Path(self.env.docname)
         view = View(self.app, self.env.docname, {})
         records = _records(self.app, chapter.name) if chapter.parent.name == "chapters" else {}
+        seen: set[str] = set()  # claims whose evidence began further up
         for cell in list(self.document.findall(nodes.container)):
             if cell.get("nb_element") == "cell_code":
-                _fold(cell, records.get(cell["cell_index"], ()), view)
+                _fold(cell, records.get(cell["cell_index"], ()), view, seen)
         lines = sum(map(_lines, _unfolded(self.document)))
         if records and lines > MOST:
             log.warning(
@@ -53,7 +54,9 @@ def _records(app: Sphinx, name: str) -> Mapping[int, Sequence[evidence.Record]]:
     return next((c.by_cell for c in evidence_of(app).chapters if c.name == name), {})
 
 
-def _fold(cell: nodes.container, records: Sequence[evidence.Record], view: View) -> None:
+def _fold(
+    cell: nodes.container, records: Sequence[evidence.Record], view: View, seen: set[str]
+) -> None:
     parts = {part.get("nb_element"): part for part in cell.findall(nodes.Element)}
     source, output = parts.get("cell_code_source"), parts.get("cell_code_output")
     if source is None:
@@ -63,7 +66,7 @@ def _fold(cell: nodes.container, records: Sequence[evidence.Record], view: View)
         output.children = [part for part in output.children if part not in cards]
     silent = output is None or not output.children
     if records:
-        folded = _details(_evidence(records, view), source, *cards, style="checks")
+        folded = _details(_evidence(records, view, seen), source, *cards, style="checks")
     elif silent or cell.get("hide_mode"):
         tags = cell["cell_metadata"].get("tags", [])
         title = next((TITLES[tag] for tag in tags if tag in TITLES), "Set-up" if silent else "Code")
@@ -82,7 +85,7 @@ def _details(summary: Sequence[nodes.Node], *parts: nodes.Node, style: str) -> n
     return html("details", html("summary", *summary), *parts, classes=["fold", f"fold-{style}"])
 
 
-def _evidence(records: Sequence[evidence.Record], view: View) -> list[nodes.Node]:
+def _evidence(records: Sequence[evidence.Record], view: View, seen: set[str]) -> list[nodes.Node]:
     """One line for each claim that a cell checks."""
     lines: list[nodes.Node] = []
     for name in dict.fromkeys(str(record.get("id")) for record in records):
@@ -96,8 +99,10 @@ def _evidence(records: Sequence[evidence.Record], view: View) -> list[nodes.Node
                 html("span", mark, *view.number(name), classes=["fold-claim", style]),
                 nodes.Text(f" {evidence.line(own)}"),
                 classes=["fold-line"],
+                id="" if name in seen else f"evidence-{name}",
             )
         )
+        seen.add(name)
     return lines
 
 
