@@ -146,7 +146,19 @@ def complete(source: Path, site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         page.write_text(PLAIN_TOKEN.sub(r"\1", text), encoding="utf-8")
+    for download in (site / "_sources/chapters").glob("*.ipynb"):
+        notebook = nbformat.read(download, as_version=4)
+        nbformat.write(without_pictures(notebook), download)
     previews.write(site)
+
+
+def without_pictures(notebook: Any) -> Any:
+    """A notebook to download: it draws its figures when it runs, the page shows them already."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in [kind for kind in output.get("data", {}) if "image/" in kind]:
+                del output["data"][kind]
+    return notebook
 
 
 def complete_redirect(site: Path) -> None:

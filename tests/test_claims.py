@@ -1,5 +1,6 @@
 """Small books built by Sphinx: each planted fault turns the build red, the healthy one is green."""
 
+import importlib
 import json
 import re
 import sys
@@ -573,3 +574,34 @@ def test_no_alias_leads_nowhere() -> None:
     known = {name for text in texts for name in re.findall(r"^`+\{claim\} (\S+)", text, re.M)}
     assert previews.dead(known) == []
     assert "two-point.budget" in previews.dead(known - {"two-point.budget"})
+
+
+def test_metadata_and_links_that_one_setting_brings(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    words = 'Bounds & "other" things that are not passed. ' * 9
+    book.two = TWO.replace("# Two\n", f"# Two\n\n{words}")
+    assert book.build("-D", "author=A", "-D", "project=B") == (0, "")
+    page = book.page("chapters/two")
+    said = re.search(r'<meta name="description" content="([^"]*)">', page)
+    assert said and said[1].startswith("Bounds &amp; “other”") and said[1].endswith("…")
+    assert '<meta property="og:title" content="Two">' in page
+    assert '<meta name="citation_author" content="A">' in page
+    assert "CC BY 4.0" in page and "@incollection{zotk-two," in page and "url =" not in page
+    assert "citation" not in book.page("index") and "No such page" in book.page("404")
+    assert not (book.site / "sitemap.xml").exists()
+
+    assert book.build("-D", "html_baseurl=https://a.example/b/") == (0, "")
+    assert (
+        "<loc>https://a.example/b/chapters/two.html</loc>"
+        in (book.site / "sitemap.xml").read_text()
+    )
+
+    options: dict[str, Any] = {}
+    config = SimpleNamespace(book_repository="", html_theme_options=options)
+    head = importlib.import_module("head")
+    head.links(None, config)
+    assert config.html_theme_options == {}
+    config.book_repository = "https://github.com/a/b"
+    head.links(None, config)
+    assert config.html_theme_options["repository_url"] == "https://github.com/a/b"
+    assert config.html_theme_options["use_issues_button"]

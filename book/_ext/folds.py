@@ -21,6 +21,7 @@ from ci import evidence
 log = logging.getLogger(__name__)
 
 MOST = 60  # lines of code that a chapter may show unfolded
+SHOWN = "show-input"  # the tag of a cell that shows nothing and is to be read all the same
 TITLES = {"parameters": "Parameters", "figure": "Code of the figure"}  # by a cell's tag
 
 
@@ -65,10 +66,10 @@ def _fold(
     if output is not None:
         output.children = [part for part in output.children if part not in cards]
     silent = output is None or not output.children
+    tags = cell["cell_metadata"].get("tags", [])
     if records:
         folded = _details(_evidence(records, view, seen), source, *cards, style="checks")
-    elif silent or cell.get("hide_mode"):
-        tags = cell["cell_metadata"].get("tags", [])
+    elif cell.get("hide_mode") or silent and SHOWN not in tags:
         title = next((TITLES[tag] for tag in tags if tag in TITLES), "Set-up" if silent else "Code")
         count = nodes.Text(f"{title} · {evidence.counted(_lines(source), 'line')}")
         folded = _details([count], source, style="code")
