@@ -69,7 +69,7 @@ def _fold(
     tags = cell["cell_metadata"].get("tags", [])
     if records:
         folded = _details(_evidence(records, view, seen), source, *cards, style="checks")
-    elif cell.get("hide_mode") or silent and SHOWN not in tags:
+    elif cell.get("hide_mode") or (silent and SHOWN not in tags):
         title = next((TITLES[tag] for tag in tags if tag in TITLES), "Set-up" if silent else "Code")
         count = nodes.Text(f"{title} · {evidence.counted(_lines(source), 'line')}")
         folded = _details([count], source, style="code")
