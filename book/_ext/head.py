@@ -47,7 +47,7 @@ def describe(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     """At ``html-page-context``: add the metadata, and the foot of a chapter."""
-    book = app.config.project
+    book = app.config.html_title
     title = re.sub(r"<[^>]+>", "", context.get("title", "")) or book
     title = re.sub(r"^[\d.]+\s+", "", title)
     facts = {"og:title": title, "og:site_name": book, "og:type": "article"}
@@ -75,7 +75,7 @@ def foot(name: str, title: str, config: Config) -> str:
     fields = {
         "author": f"{{{config.author}}}",
         "title": title,
-        "booktitle": config.project,
+        "booktitle": config.html_title,
         "year": config.copyright,
         **({"url": address} if address else {}),
     }
