@@ -16,7 +16,10 @@ BOX = re.compile(
 )
 TITLE = re.compile(r'<p class="admonition-title">(.*?)</p>', re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
-UNWANTED = re.compile(r"</?a\b[^>]*>|<span class=\"claim-links\">.*?</span>| id=\"[^\"]*\"", re.S)
+UNWANTED = re.compile(
+    r'<a class="headerlink".*?</a>|</?a\b[^>]*>|<span class="claim-links">.*?</span>| id="[^"]*"',
+    re.DOTALL,
+)
 
 # words that readers type, and claims that answer them; they need not say the word themselves
 ALIASES = {
