@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import gpu, messages
+from ci import explorers, gpu, messages, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -29,6 +29,8 @@ from ci.run import TIED, environment, only_one
 
 INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
 NUMPY = re.compile(r"np\.(?:float|int)\d+\((.*)\)")  # how numpy 2 shows a scalar
+# names, punctuation and space in code have the colour of plain text: half of a chapter's HTML
+PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
 MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
@@ -63,8 +65,9 @@ def stage(root: Path, chapters: Sequence[Chapter]) -> Path:
     try:
         rows = json.dumps(gpu.elsewhere(root))
         for chapter in chapters:
-            notebook = nbformat.read(chapter.notebook, as_version=4)
-            filled = nbformat.writes(plain(gpu.fill(root, chapter.name, notebook)))
+            notebook = plain(gpu.fill(root, chapter.name, nbformat.read(chapter.notebook, 4)))
+            explorers.unpack(notebook, chapter.name, "../explorers", source / "explorers")
+            filled = nbformat.writes(notebook)
             (source / "chapters" / chapter.notebook.name).write_text(filled, encoding="utf-8")
             shutil.copyfile(chapter.record, source / "chapters" / chapter.record.name)
     except ValueError as error:
@@ -133,6 +136,31 @@ def make(root: Path, source: Path) -> Path:
     return fresh / "_build/html"
 
 
+def complete(source: Path, site: Path) -> None:
+    """Add the frames of explorers, leave out what no reader needs."""
+    if (source / "explorers").exists():
+        shutil.copytree(source / "explorers", site / "explorers")
+    for file in site.rglob("*.map"):
+        file.unlink()
+    shutil.rmtree(site / "_static/locales", ignore_errors=True)  # the theme's other languages
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(PLAIN_TOKEN.sub(r"\1", text), encoding="utf-8")
+    for download in (site / "_sources/chapters").glob("*.ipynb"):
+        notebook = nbformat.read(download, as_version=4)
+        nbformat.write(without_pictures(notebook), download)
+    previews.write(site)
+
+
+def without_pictures(notebook: Any) -> Any:
+    """A notebook to download: it draws its figures when it runs, the page shows them already."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in [kind for kind in output.get("data", {}) if "image/" in kind]:
+                del output["data"][kind]
+    return notebook
+
+
 def complete_redirect(site: Path) -> None:
     """Make the redirect that stands in for an index page a page of its own right."""
     index = site / "index.html"
@@ -170,6 +198,7 @@ def build(root: Path, profile: str = "quick", seed: int = 0) -> tuple[Path, bool
     if is_current(site, inputs):
         return site, False
     new = make(root, source)
+    complete(source, new)
     complete_redirect(new)
     made_of = {"inputs": inputs, "site": site_digest(new)}
     (new / MADE_OF).write_text(json.dumps(made_of), encoding="utf-8")

@@ -89,7 +89,12 @@ class Chapter:
     name: str
     cells: int
     seconds: float | None
-    records: tuple[Record, ...]
+    by_cell: Mapping[int, tuple[Record, ...]]  # by the number of the cell, from 0
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """All records, in the order of the cells."""
+        return tuple(record for records in self.by_cell.values() for record in records)
 
 
 class Problem(NamedTuple):
@@ -115,15 +120,18 @@ def _read_chapter(path: Path) -> Chapter:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} is not a notebook: {error!r}") from error
-    code = [cell for cell in cells if cell.get("cell_type") == "code"]
-    outputs = [output for cell in code for output in cell.get("outputs", [])]
-    found = [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
-    records = tuple(
-        {**(record if isinstance(record, dict) else {}), "chapter": path.stem} for record in found
-    )
+    by_cell = {}
+    for number, cell in enumerate(cells):
+        found = [o["data"][MIME] for o in cell.get("outputs", []) if MIME in o.get("data", {})]
+        if found:
+            by_cell[number] = tuple(
+                {**(record if isinstance(record, dict) else {}), "chapter": path.stem}
+                for record in found
+            )
+    code = sum(cell.get("cell_type") == "code" for cell in cells)
     timing = path.with_suffix(".json")
     seconds = json.loads(timing.read_text())["seconds"] if timing.exists() else None
-    return Chapter(path.stem, len(code), seconds, records)
+    return Chapter(path.stem, code, seconds, by_cell)
 
 
 def faults(record: Record) -> list[str]:
@@ -367,6 +375,22 @@ def status(claim: Claim, records: Iterable[Record]) -> str:
         return "NOT VERIFIED: no check"
     bad = sum(bool(faults(r)) or r["chapter"] != claim.chapter for r in own)
     return f"NOT VERIFIED: {bad} of {counted(len(own), 'check')} unsound"
+
+
+def line(records: Sequence[Record]) -> str:
+    """The first of some checks in words, with a count of all and of the twins they reject."""
+    first = records[0]
+    if _malformed(first):
+        return "the record is malformed"
+    pair = {"bound": ("nearest value", "bound"), "rate": ("measured slope", "predicted")}
+    measured, predicted = pair.get(first["kind"], ("measured", "predicted"))
+    what = f"{first['what']}: " if first["what"] else ""
+    sound = [record for record in records if not _malformed(record)]
+    rejected = sum(rejects(record, twin) for record in sound for twin in record["twins"])
+    return (
+        f"{what}{measured} {first['measured']:.5g}, {predicted} {first['predicted']:.5g}; "
+        f"{counted(len(records), 'check')}, {counted(rejected, 'twin')} rejected"
+    )
 
 
 def counted(n: int, noun: str) -> str:

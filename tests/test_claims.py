@@ -1,5 +1,6 @@
 """Small books built by Sphinx: each planted fault turns the build red, the healthy one is green."""
 
+import importlib
 import json
 import re
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from claims_book import ROOT, Book, record, twin
+from claims_book import ROOT, TWO, Book, record, twin
+
+from ci import previews
 
 sys.path.insert(0, str(ROOT / "book/_ext"))
 
@@ -515,3 +518,90 @@ def test_numbers_and_depths() -> None:
     depth = atlas_graph.depths(uses)
     assert (depth["a"], depth["b"], depth["c"]) == (0, 1, 2)
     assert sorted(node for level in atlas_graph.columns(uses) for node in level) == sorted(uses)
+
+
+def test_checks_fold_into_a_line_of_evidence(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    assert book.build() == (0, "")
+    page = book.page("chapters/one")
+    first = page[page.index('<details class="fold fold-checks">') :]
+    summary, folded = first[: first.index("</details>")].split("</summary>")
+    assert "fingers: measured 2, predicted 2; 1 check, 1 twin rejected" in summary
+    assert "Theorem 1.1" in summary and "claim-verified" in summary
+    assert "zotk-card" in folded and "check()" in re.sub("<[^>]+>", "", folded)
+    assert page.count("zotk-card") == page.count("<details") == 2  # none is left outside
+
+
+def test_no_more_than_some_lines_stay_unfolded(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    for lines, green in ((60, True), (61, False)):
+        block = "\n".join(["```python", *["x = 1"] * lines, "```"])
+        book.two = TWO + f"\n{block}\n"
+        status, complaints = book.build()
+        assert (status == 0) is green, complaints
+    assert "61 lines of code are unfolded, at most 60 may be" in complaints
+
+
+def test_a_claim_links_to_its_evidence_and_its_row(healthy: Book) -> None:
+    one, atlas = healthy.page("chapters/one"), healthy.page("atlas")
+    for href in ("#sum.two", "#evidence-sum.two", "../atlas.html#row-sum.two"):
+        assert f'href="{href}"' in one
+    assert one.count('id="evidence-sum.two"') == 1 and 'id="row-sum.two"' in atlas
+    assert "#evidence" not in atlas
+
+
+def test_previews_and_the_index(healthy: Book, tmp_path: Path) -> None:
+    (tmp_path / "chapters").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / f"chapters/{name}.html").write_text(healthy.page(f"chapters/{name}"))
+    previews.write(tmp_path)
+    text = (tmp_path / "previews/two.js").read_text()
+    shown = json.loads(text.removeprefix("zotkPreviews(").removesuffix(");\n"))
+    assert set(shown) == {"def:bound", "sum.bound"}
+    assert "Lemma 2.2" in shown["sum.bound"] and "verified: 1 check" in shown["sum.bound"]
+    assert r"\(x &lt; 2\)" in shown["sum.bound"]
+    assert "<a" not in text and " id=" not in text and "claim-links" not in text
+    assert "Below" not in text  # the proof is no part of the statement
+    index = (tmp_path / "previews/index.js").read_text()
+    entries = json.loads(index.removeprefix("zotkIndex(").removesuffix(");\n"))
+    assert [entry[0] for entry in entries] == ["sum.two", "def:sum", "def:bound", "sum.bound"]
+    assert entries[0][1].startswith("Theorem 1.1 (One and one make")
+    assert entries[3][2] == "chapters/two.html#sum.bound"
+
+
+def test_no_alias_leads_nowhere() -> None:
+    texts = [path.read_text() for path in (ROOT / "chapters").glob("*.md")]
+    known = {name for text in texts for name in re.findall(r"^`+\{claim\} (\S+)", text, re.M)}
+    assert previews.dead(known) == []
+    assert "two-point.budget" in previews.dead(known - {"two-point.budget"})
+
+
+def test_metadata_and_links_that_one_setting_brings(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    words = 'Bounds & "other" things that are not passed. ' * 9
+    book.two = TWO.replace("# Two\n", f"# Two\n\n{words}")
+    assert book.build("-D", "author=A", "-D", "project=B") == (0, "")
+    page = book.page("chapters/two")
+    said = re.search(r'<meta name="description" content="([^"]*)">', page)
+    assert said and said[1].startswith("Bounds &amp; “other”") and said[1].endswith("…")
+    assert '<meta property="og:title" content="Two">' in page
+    assert '<meta name="citation_author" content="A">' in page
+    assert "CC BY 4.0" in page and "@incollection{zotk-two," in page and "url =" not in page
+    assert "citation" not in book.page("index") and "No such page" in book.page("404")
+    assert not (book.site / "sitemap.xml").exists()
+
+    assert book.build("-D", "html_baseurl=https://a.example/b/") == (0, "")
+    assert (
+        "<loc>https://a.example/b/chapters/two.html</loc>"
+        in (book.site / "sitemap.xml").read_text()
+    )
+
+    options: dict[str, Any] = {}
+    config = SimpleNamespace(book_repository="", html_theme_options=options)
+    head = importlib.import_module("head")
+    head.links(None, config)
+    assert config.html_theme_options == {}
+    config.book_repository = "https://github.com/a/b"
+    head.links(None, config)
+    assert config.html_theme_options["repository_url"] == "https://github.com/a/b"
+    assert config.html_theme_options["use_issues_button"]

@@ -34,6 +34,10 @@ class status_slot(nodes.Inline, nodes.TextElement):
     """A place for the status of the claim named in ``claim``."""
 
 
+class links_slot(nodes.Inline, nodes.TextElement):
+    """A place for the links of the claim named in ``claim``: to itself, evidence, atlas row."""
+
+
 class seconds_slot(nodes.Inline, nodes.TextElement):
     """A place for the seconds that ``chapter`` took."""
 
@@ -90,6 +94,19 @@ class View:
         page = self.app.builder.get_relative_uri(self.docname, placed.docname)
         return f"{page}#{placed.claim.id}"
 
+    def links(self, name: str) -> nodes.Node:
+        """Links of a claim on its own page."""
+        links = [("#", f"#{name}", "Link to this claim")]
+        if any(record.get("id") == name for record in self.records):
+            links.append(("evidence", f"#evidence-{name}", "Code and cards of its checks"))
+        if "atlas" in self.app.env.found_docs:
+            atlas = self.app.builder.get_relative_uri(self.docname, "atlas")
+            links.append(("atlas", f"{atlas}#row-{name}", "Its row in the atlas"))
+        parts: list[nodes.Node] = []
+        for words, href, title in links:
+            parts += [nodes.Text(" · "), html("a", nodes.Text(words), href=href, title=title)]
+        return html("span", *parts, classes=["claim-links"])
+
     def status(self, claim: evidence.Claim) -> nodes.Node:
         """The derived status: a mark, words and a colour."""
         good = evidence.verified(claim, self.records)
@@ -144,7 +161,8 @@ def claims_table(view: View) -> list[nodes.Node]:
         f"by {evidence.counted(total.checks, 'check')} "
         f"that reject {evidence.counted(total.rejected, 'twin')}.",
     )
-    return [counts, table("All claims, in reading order", head, rows)]
+    ids = [f"row-{placed.claim.id}" for placed in view.placed]
+    return [counts, table("All claims, in reading order", head, rows, ids)]
 
 
 def claims_graph(view: View) -> list[nodes.Node]:
@@ -426,6 +444,8 @@ class FillSlots(SphinxPostTransform):
             else:
                 like = evidence.meant(mark["claim"], view.by_id)
                 log.warning("no claim has the id %r%s", mark["claim"], like, location=mark)
+        for links in list(self.document.findall(links_slot)):
+            links.replace_self(view.links(links["claim"]))
         for timed in list(self.document.findall(seconds_slot)):
             timed.replace_self(nodes.Text(view.run_time(timed["chapter"])))
         for place in list(self.document.findall(slot)):
@@ -456,6 +476,7 @@ def setup(app: Sphinx) -> None:
         app.add_directive(name, Generated)
     app.add_node(slot)
     app.add_node(status_slot)
+    app.add_node(links_slot)
     app.add_node(seconds_slot)
     app.add_role("chapter-seconds", chapter_seconds)
     app.add_role("status", claim_status)

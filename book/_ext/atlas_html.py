@@ -1,6 +1,7 @@
 """HTML that docutils has no node for, and numbers as readers like them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, repeat
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -14,10 +15,10 @@ class element(nodes.General, nodes.Inline, nodes.TextElement):
 
 
 def html(
-    tag: str, *children: nodes.Node, classes: Sequence[str] = (), **attributes: str
+    tag: str, *children: nodes.Node, classes: Sequence[str] = (), id: str = "", **attributes: str
 ) -> element:
     """An element; underscores in attribute names stand for hyphens."""
-    node = element("", "", *children, classes=list(classes))
+    node = element("", "", *children, classes=list(classes), ids=[id] if id else [])
     node["tag"] = tag
     node["attributes"] = {name.replace("_", "-"): value for name, value in attributes.items()}
     return node
@@ -41,15 +42,21 @@ def joined(cells: Iterable[Cell], glue: str = ", ") -> list[nodes.Node]:
     return found
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> element:
-    """A table that scrolls inside its own box; the first cell of a row is its header."""
+def table(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], ids: Sequence[str] = ()
+) -> element:
+    """A table that scrolls inside its own box; the first cell of a row is its header.
+
+    ``ids`` names the rows, for links to them.
+    """
     body = [
         html(
             "tr",
             html("th", *first, scope="row"),
             *(html("td", *cell) for cell in rest),
+            id=name,
         )
-        for first, *rest in rows
+        for (first, *rest), name in zip(rows, chain(ids, repeat("")), strict=False)
     ]
     titles = [html("th", nodes.Text(title), scope="col") for title in head]
     grid = html(

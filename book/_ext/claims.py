@@ -135,6 +135,7 @@ def _foot(claim: evidence.Claim, source: list[nodes.Node]) -> nodes.Node:
     foot += nodes.inline("", claim.verdict, classes=["claim-verdict"])
     foot += nodes.Text(" · ")
     foot += atlas.status_slot(claim=claim.id)
+    foot += atlas.links_slot(claim=claim.id)
     return foot
 
 

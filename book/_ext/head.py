@@ -1,0 +1,122 @@
+"""What stands around a page: metadata in its head, licence and citation at a chapter's foot.
+
+`book_repository` in `_config.yml` names the repository, https://github.com/OWNER/NAME: then pages
+have links to it, to edit, to report and to launch; without it they have none. A sitemap needs the
+site's address, `html_baseurl`.
+"""
+
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+LONGEST = 200  # characters of a description
+
+
+def links(app: Sphinx, config: Config) -> None:
+    """At ``config-inited``: the theme's buttons, if a repository is named."""
+    if not config.book_repository:
+        return
+    config.html_theme_options |= {
+        "repository_url": config.book_repository,
+        "path_to_docs": "chapters",
+        "use_repository_button": True,
+        "use_edit_page_button": True,
+        "use_issues_button": True,
+        "launch_buttons": {
+            "colab_url": "https://colab.research.google.com",
+            "binderhub_url": "https://mybinder.org",
+        },
+    }
+
+
+def description(doctree: nodes.document | None) -> str:
+    """The first paragraph of a page in plain words, cut at a word."""
+    for part in doctree.findall(nodes.paragraph) if doctree else ():
+        text = " ".join(part.astext().replace("\\", "").split())
+        if len(text) > 40:
+            return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0] + " …"
+    return ""
+
+
+def describe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """At ``html-page-context``: add the metadata, and the foot of a chapter."""
+    book = app.config.html_title
+    title = re.sub(r"<[^>]+>", "", context.get("title", "")) or book
+    title = re.sub(r"^[\d.]+\s+", "", title)
+    facts = {"og:title": title, "og:site_name": book, "og:type": "article"}
+    names = {}
+    if words := description(doctree):
+        names["description"] = facts["og:description"] = words
+    if app.config.html_baseurl:
+        facts["og:url"] = f"{app.config.html_baseurl.rstrip('/')}/{page}.html"
+    if page.startswith("chapters/"):
+        names |= {
+            "citation_title": title,
+            "citation_inbook_title": book,
+            "citation_author": app.config.author,
+            "citation_publication_date": app.config.copyright,
+        }
+        context["body"] += foot(Path(page).name, title, app.config)
+    tags = [f'<meta name="{name}" content="{escape(text)}">' for name, text in names.items()]
+    tags += [f'<meta property="{name}" content="{escape(text)}">' for name, text in facts.items()]
+    context["metatags"] = context.get("metatags", "") + "\n" + "\n".join(tags) + "\n"
+
+
+def foot(name: str, title: str, config: Config) -> str:
+    """Licence, and how to cite a chapter."""
+    address = config.html_baseurl or config.book_repository
+    fields = {
+        "author": f"{{{config.author}}}",
+        "title": title,
+        "booktitle": config.html_title,
+        "year": config.copyright,
+        **({"url": address} if address else {}),
+    }
+    entry = "".join(f"  {key} = {{{value}}},\n" for key, value in fields.items())
+    bibtex = escape(f"@incollection{{zotk-{name.replace('_', '-')},\n{entry}}}")
+    return (
+        '<div class="chapter-foot"><p>Text and figures: CC BY 4.0. Code: MIT.</p>'
+        f"<details><summary>Cite this chapter</summary><pre>{bibtex}</pre></details></div>"
+    )
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """At ``build-finished``: a page for addresses that do not exist; a sitemap."""
+    if error is not None or app.builder.format != "html":
+        return
+    base = app.config.html_baseurl.rstrip("/")
+    home = f"{base}/" if base else "index.html"
+    Path(app.outdir, "404.html").write_text(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><title>No such page</title></head>'
+        '<body style="font-family: sans-serif; margin: 2rem"><main><h1>No such page</h1>'
+        f'<p>Perhaps it has moved: see the <a href="{home}">title page</a>.</p>'
+        "</main></body></html>\n",
+        encoding="utf-8",
+    )
+    if base:
+        pages = "".join(
+            f"<url><loc>{escape(f'{base}/{name}.html')}</loc></url>\n"
+            for name in sorted(app.env.found_docs)
+        )
+        head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+        space = "http://www.sitemaps.org/schemas/sitemap/0.9"
+        text = f'{head}<urlset xmlns="{space}">\n{pages}</urlset>\n'
+        Path(app.outdir, "sitemap.xml").write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register."""
+    app.add_config_value("book_repository", "", "html", str)
+    app.connect("config-inited", links)
+    app.connect("html-page-context", describe)
+    app.connect("build-finished", finish)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
