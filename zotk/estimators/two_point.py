@@ -140,9 +140,11 @@ def backward(
     ------
     ValueError
         As :func:`grad`, and: an unknown memory or rng, half precision without "exact", parameters
-        on several devices, no parameter that needs a gradient, a sparse ``.grad``.
+        on several devices, on meta, of inference mode or with entries in common, no parameter that
+        needs a gradient, a ``.grad`` that cannot be added to.
     TypeError
-        ``params`` is no iterable of floating-point tensors, or ``closure`` is no function.
+        ``params`` is no iterable of plain floating-point tensors of 16 bits or more, or
+        ``closure`` is no function.
     """
     _options(directions, eps, queries, scheme)
     if memory not in ("store", "replay", "exact"):
@@ -164,6 +166,7 @@ def backward(
             f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
             "'store' or 'exact' is needed"
         )
+    queries = int(queries)
     seeds = draw_seeds(queries, seeded(generator))
 
     # a .grad made in inference mode could never be added to outside it
