@@ -3,10 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from zotk.arguments import real
 from zotk.estimators.directions import Law, Orthogonal
@@ -28,17 +32,62 @@ def trained(params: Iterable[Tensor]) -> list[Tensor]:
         raise ValueError("params has a tensor that an operation made; leaves are needed")
     floating(theta)
     for t in theta:
-        if t.grad is not None and t.grad.layout != torch.strided:
-            raise ValueError(
-                f".grad of a parameter of shape {tuple(t.shape)} is {t.grad.layout}; a dense "
-                "tensor or None is needed"
-            )
+        _writable(f"a parameter of shape {tuple(t.shape)}", t)
+        if t.grad is not None:
+            _writable(f".grad of a parameter of shape {tuple(t.shape)}", t.grad)
+    _apart("params", theta)
+    _apart(".grad", [t.grad for t in theta if t.grad is not None])
     return theta
+
+
+def _writable(name: str, t: Tensor) -> None:
+    """Refuse a tensor into which nothing can be written entry by entry."""
+    if t.layout != torch.strided:
+        raise ValueError(f"{name} is {t.layout}; a dense tensor is needed")
+    if is_traceable_wrapper_subclass(t):
+        raise TypeError(f"{name} is a {type(t).__name__}; a plain tensor, whole, is needed")
+    if t.is_meta:
+        raise ValueError(f"{name} is on the device meta, where nothing has a value")
+    if t.is_inference():
+        raise ValueError(f"{name} was made in inference mode; it cannot be written to outside it")
+    if any(step == 0 and size > 1 for step, size in zip(t.stride(), t.shape, strict=True)):
+        raise ValueError(f"{name} is expanded; entries that share memory cannot differ")
+
+
+def _apart(name: str, values: Sequence[Tensor]) -> None:
+    """Refuse two tensors with an entry in common."""
+    held: dict[int, list[Tensor]] = {}
+    for t in values:
+        if t.numel():
+            held.setdefault(t.untyped_storage().data_ptr(), []).append(t)
+    for same in held.values():
+        ends = sorted(_span(t) for t in same)
+        if all(before <= start for (_, before), (start, _) in pairwise(ends)):
+            continue
+        # the bytes of the storage, counted by the tensors that have them
+        readers = torch.zeros(max(end for _, end in ends), dtype=torch.uint8)
+        for t in same:
+            width = t.element_size()
+            strides = [*(step * width for step in t.stride()), 1]
+            readers.as_strided([*t.shape, width], strides, _span(t)[0]).add_(1)
+        if int(readers.max()) > 1:
+            shapes = ", ".join(str(tuple(t.shape)) for t in same)
+            raise ValueError(
+                f"{name} of shapes {shapes} share memory and would move twice; "
+                "one parameter is needed (tied weights are one parameter)"
+            )
+
+
+def _span(t: Tensor) -> tuple[int, int]:
+    """The first byte of its storage that a tensor has, and one past the last."""
+    reach = sum(step * (size - 1) for step, size in zip(t.stride(), t.shape, strict=True))
+    start, width = int(t.storage_offset()), t.element_size()
+    return start * width, (start + reach + 1) * width
 
 
 def tensors(values: Sequence[Any]) -> None:
     if not values:
-        raise ValueError("params holds no tensor")
+        raise ValueError("params holds no tensor; was an iterator, as net.parameters(), used up?")
     for value in values:
         if not isinstance(value, Tensor):
             raise TypeError(f"params holds a {type(value).__name__}; tensors are needed")
@@ -48,6 +97,8 @@ def floating(theta: Sequence[Tensor]) -> None:
     for t in theta:
         if not t.dtype.is_floating_point:
             raise TypeError(f"params holds a tensor of {t.dtype}; a floating-point dtype is needed")
+        if torch.finfo(t.dtype).bits < 16:
+            raise TypeError(f"params holds a tensor of {t.dtype}; 16 bits or more are needed")
     devices = {t.device for t in theta}
     if len(devices) > 1:
         raise ValueError(f"params lie on {sorted(map(str, devices))}; one device is needed")
@@ -120,6 +171,9 @@ def number(name: str, value: Any) -> float:
             kind = f"a tensor of {value.dtype}, shape {tuple(value.shape)}"
             raise TypeError(f"{name} returned {kind}; one real number is needed")
         value = value.item()
+    elif not isinstance(value, str | bool | complex | Real | np.ndarray | np.generic):
+        kind = type(value).__name__  # and not its contents: it may be all outputs of a model
+        raise TypeError(f"{name} returned a {kind}; one real number is needed")
     number = real(f"what {name} returned", value)
     if not math.isfinite(number):
         raise ValueError(f"{name} returned {number}; a finite loss is needed")

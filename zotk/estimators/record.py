@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zotk.arguments import real
 from zotk.estimators.directions import Law
-from zotk.estimators.parameters import add_up, drawn, trained
+from zotk.estimators.parameters import add_up, drawn, trained, wide
 
 __all__ = ["Estimate", "replay_"]
 
@@ -32,12 +32,24 @@ class Estimate:
     dtypes: tuple[torch.dtype, ...]
     device_type: str
 
+    def __post_init__(self) -> None:
+        if len(self.coefficients) != len(self.seeds):
+            counts = f"{len(self.coefficients)} coefficients and {len(self.seeds)} seeds"
+            raise ValueError(f"an estimate has {counts}; one of each for a direction is needed")
+        if len(self.shapes) != len(self.dtypes):
+            counts = f"{len(self.shapes)} shapes and {len(self.dtypes)} dtypes"
+            raise ValueError(f"an estimate has {counts}; one of each for a parameter is needed")
+        for c in self.coefficients:
+            if not math.isfinite(real("a coefficient", c)):
+                raise ValueError(f"coefficients has {c}; finite numbers are needed")
+
 
 def replay_(params: Iterable[Tensor], estimate: Estimate, scale: float) -> None:
     """Add ``scale · ĝ`` to the parameters in place, from the estimate's seeds and scalars.
 
     With scale = -lr this repeats, to rounding, the SGD step that used the estimate, without
-    evaluating or storing anything: what a second machine needs to follow the first.
+    evaluating anything: what a second machine needs to follow the first. Nothing is stored,
+    but for half precision the sum in float32, so that a step is rounded once.
 
     Raises
     ------
@@ -61,4 +73,8 @@ def replay_(params: Iterable[Tensor], estimate: Estimate, scale: float) -> None:
             raise ValueError(f"params have the {name} {found}; the estimate was made for {made}")
     with torch.no_grad():
         direction = drawn(estimate.directions, theta, estimate.seeds)
-        add_up(theta, direction, [scale * c for c in estimate.coefficients])
+        sums = [t if wide(t.dtype) == t.dtype else t.to(wide(t.dtype)) for t in theta]
+        add_up(sums, direction, [scale * c for c in estimate.coefficients])
+        for t, moved in zip(theta, sums, strict=True):
+            if moved is not t:
+                t.copy_(moved)

@@ -140,9 +140,12 @@ def backward(
     ------
     ValueError
         As :func:`grad`, and: an unknown memory or rng, half precision without "exact", parameters
-        on several devices, no parameter that needs a gradient, a sparse ``.grad``.
+        on several devices, on meta, of inference mode or with entries in common, no parameter that
+        needs a gradient, a ``.grad`` that cannot be added to, an
+        estimate beyond the range of its dtype.
     TypeError
-        ``params`` is no iterable of floating-point tensors, or ``closure`` is no function.
+        ``params`` is no iterable of plain floating-point tensors of 16 bits or more, or
+        ``closure`` is no function.
     """
     _options(directions, eps, queries, scheme)
     if memory not in ("store", "replay", "exact"):
@@ -164,6 +167,7 @@ def backward(
             f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
             "'store' or 'exact' is needed"
         )
+    queries = int(queries)
     seeds = draw_seeds(queries, seeded(generator))
 
     # a .grad made in inference mode could never be added to outside it
@@ -231,31 +235,46 @@ def _evaluate(
 def _accumulate(
     theta: Sequence[Tensor], direction: Direction, coefficients: Sequence[float]
 ) -> None:
-    """Add Σ c_p z_p to every ``.grad``; where that is None, it comes to be at the end."""
+    """Add Σ c_p z_p to every ``.grad``, or to none: what can fail comes before the first."""
     if len(coefficients) == 1:
-        # the pieces are nobody else's and are used here for the last time: they become .grad
-        made = []
-        for t, z in zip(theta, direction(0), strict=True):
-            made.append(z.mul_(coefficients[0]) if t.grad is None else None)
-            if t.grad is not None:
-                t.grad.add_(z, alpha=coefficients[0])
+        # the pieces are nobody else's and are used here for the last time: they may become .grad
+        pieces = zip(theta, direction(0), strict=True)
+        sums = [z.to(wide(t.dtype)).mul_(coefficients[0]) for t, z in pieces]
     else:
-        # halves are summed in float32 and rounded once
-        sums = [
-            t.grad
-            if t.grad is not None and t.grad.dtype == wide(t.grad.dtype)
-            else torch.zeros_like(t, dtype=wide(t.dtype))
-            for t in theta
-        ]
+        sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
         add_up(sums, direction, coefficients)
-        made = []
-        for t, total in zip(theta, sums, strict=True):
-            if t.grad is not None and t.grad is not total:
-                t.grad.add_(total)
-            made.append(total.to(t.dtype) if t.grad is None else None)
-    for t, new in zip(theta, made, strict=True):
-        if new is not None:
-            t.grad = new
+    made = []
+    for t in theta:
+        made.append(_rounded(t, sums.pop(0)))  # popped: halves need not be held twice
+    versions = [None if t.grad is None else t.grad._version for t in theta]
+
+    def write() -> None:
+        for t, new, version in zip(theta, made, versions, strict=True):
+            if version is None:
+                t.grad = new
+            elif t.grad is not None and t.grad._version == version:  # not yet, if interrupted
+                # the sum of halves was made and rounded beforehand
+                t.grad.add_(new) if new.dtype == wide(new.dtype) else t.grad.copy_(new)
+
+    insist(write)
+
+
+def _rounded(t: Tensor, total: Tensor) -> Tensor:
+    """The estimate as t's ``.grad`` needs it: laid out as t, in its dtype, finite.
+
+    For halves what is there already is added before the one rounding.
+    """
+    dtype = t.dtype if t.grad is None else t.grad.dtype
+    if t.grad is not None and dtype != wide(dtype):
+        total = total.add_(t.grad)
+    new = total.to(dtype)
+    if not new.isfinite().all():
+        raise ValueError(
+            f"the estimate for a parameter of shape {tuple(t.shape)} is beyond {dtype}, at most "
+            f"{torch.finfo(dtype).max:.3g}; scale the loss down"
+        )
+    laid = torch.empty_like(t, dtype=dtype)  # the strides that autograd would give
+    return new if new.stride() == laid.stride() else laid.copy_(new)
 
 
 def _options(directions: Law, eps: float, queries: int, scheme: str) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import jacrev, jvp, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from zotk.arguments import integer, positive, seeded
 from zotk.estimators.directions import Gaussian, Law, Orthogonal
@@ -53,7 +55,8 @@ def ntk(
     TypeError
         ``params`` not a dict of floating-point tensors; x1 or x2 no tensor.
     ValueError
-        ``outputs`` unknown; x1 and x2 without rows or of different shapes of an example;
+        ``outputs`` unknown; batch norm or dropout in train mode in what :func:`zotk.functional`
+        made; x1 and x2 without rows or of different shapes of an example;
         outputs of another shape.
     """
     if outputs not in ("full", "trace"):
@@ -79,6 +82,8 @@ def _evaluated(
         if x.ndim == 0 or len(x) == 0 or x.shape[1:] != x1.shape[1:]:
             shape = tuple(x.shape)
             raise ValueError(f"{name} has shape {shape}; (n, …) is needed, n > 0, alike in x1, x2")
+    if isinstance(f, Functional):
+        _by_example(f.net)
     params = {name: value.detach() for name, value in params.items()}
     x1, right = x1.detach(), x1.detach() if x2 is None else x2.detach()
     with torch.no_grad():
@@ -86,6 +91,22 @@ def _evaluated(
     if out.ndim not in (1, 2) or len(out) != 1:
         raise ValueError(f"f gives shape {tuple(out.shape)} for one example; (1,) or (1, c) needed")
     return params, x1, right, out
+
+
+def _by_example(net: nn.Module) -> None:
+    """Refuse layers that couple the examples of a batch, or draw anew at every call."""
+    for name, layer in net.named_modules():
+        kind = f"layer {name!r} of f is a {type(layer).__name__}"
+        if isinstance(layer, _BatchNorm):
+            if layer.running_mean is None:
+                raise ValueError(
+                    f"{kind} without running statistics, which couples the examples; "
+                    "track_running_stats=True, and net.eval(), are needed"
+                )
+            if layer.training:
+                raise ValueError(f"{kind} in train mode, which couples examples; call net.eval()")
+        if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
+            raise ValueError(f"{kind} in train mode, which draws at every call; call net.eval()")
 
 
 def _blocks(
