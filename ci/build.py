@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import explorers, gpu, messages, previews
+from ci import budget, explorers, gpu, messages, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -200,6 +200,8 @@ def build(root: Path, profile: str = "quick", seed: int = 0) -> tuple[Path, bool
     new = make(root, source)
     complete(source, new)
     complete_redirect(new)
+    if heavy := list(budget.excess(new)):
+        raise BuildError("\n".join(heavy))
     made_of = {"inputs": inputs, "site": site_digest(new)}
     (new / MADE_OF).write_text(json.dumps(made_of), encoding="utf-8")
     publish(new, site)
