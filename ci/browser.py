@@ -138,7 +138,7 @@ def dress(driver: webdriver.Chrome, theme: str) -> None:
 
 
 def settle(driver: webdriver.Chrome) -> None:
-    """Wait for load, fonts, formulas, widgets and images, whichever the page has."""
+    """Wait for load, fonts, formulas and images, whichever the page has."""
     driver.execute_async_script(SETTLE, SETTLE_SECONDS)
 
 
@@ -170,9 +170,7 @@ SETTLE = """
 const [seconds, done] = arguments, limit = performance.now() + 1000 * seconds;
 const sleep = ms => new Promise(wake => setTimeout(wake, ms));
 const within = thing => Promise.race([thing, sleep(Math.max(0, limit - performance.now()))]);
-const views = 'script[type="application/vnd.jupyter.widget-view+json"]';
 const waiting = () => document.readyState !== "complete"
-  || [...document.querySelectorAll(views)].some(s => !s.parentElement.querySelector(".jupyter-widgets"))
   || [...document.images].some(i => !i.complete);
 (async () => {
   const calm = Object.assign(document.createElement("style"), {

@@ -15,14 +15,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
 from ci.console import any_locale
 
-WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 SOURCE_SUFFIXES = (".md", ".ipynb", ".rst")
 
 
@@ -41,7 +40,6 @@ class Page:
     anchors: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)
     images: list[tuple[str, str | None, bool]] = field(default_factory=list)  # as of alt_fault
-    frames: list[str] = field(default_factory=list)
     redirect: str | None = None
 
 
@@ -51,7 +49,8 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.page = Page()
-        self._state: list[str] | None = None
+        self._explorer: str | None = None  # the folder of its frames
+        self._alts: list[str] | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
@@ -72,27 +71,21 @@ class _Reader(HTMLParser):
             _, _, target = (named.get("content") or "").partition("=")
             self.page.redirect = target.strip(" '\"") or None
             self.page.links.extend([self.page.redirect] if self.page.redirect else [])
-        if tag == "script" and named.get("type") == WIDGET_STATE:
-            self._state = []
+        self._explorer = named.get("data-frames", self._explorer)
+        if tag == "script" and self._explorer and named.get("type") == "application/json":
+            self._alts = []
 
     def handle_data(self, data: str) -> None:
-        if self._state is not None:
-            self._state.append(data)
+        if self._alts is not None:
+            self._alts.append(data)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "script" and self._state is not None:
-            self.page.frames.extend(_frames(json.loads("".join(self._state))))
-            self._state = None
-
-
-def _frames(state: dict[str, Any]) -> Iterator[str]:
-    """HTML that the widgets of a page hold; an Image widget is an img that cannot have alt."""
-    for model in state.get("state", {}).values():
-        if model.get("model_name") == "ImageModel":
-            yield "<img src='widgets.Image'>"
-        value = model.get("state", {}).get("value")
-        if isinstance(value, str) and "<img" in value:
-            yield value
+        if tag == "script" and self._alts is not None:
+            for at, alt in enumerate(json.loads("".join(self._alts))):
+                frame = f"{self._explorer}/{at}.png"
+                self.page.images.append((frame, alt, False))
+                self.page.links.append(frame)
+            self._explorer = self._alts = None
 
 
 def read(html: str) -> Page:
@@ -183,8 +176,7 @@ def problems(site: Path, wanted: Iterable[str] = ()) -> list[Problem]:
     known = {name: read((site / name).read_text(encoding="utf-8")) for name in pages(site)}
     for name, page in list(known.items()):
         faults = [f"duplicate id: {key}" for key, n in Counter(page.ids).items() if n > 1]
-        images = [*page.images, *(image for html in page.frames for image in read(html).images)]
-        faults += [fault for image in images if (fault := alt_fault(*image))]
+        faults += [fault for image in page.images if (fault := alt_fault(*image))]
         faults += [fault for url in page.links if (fault := _link_fault(site, name, url, known))]
         found += [Problem(name, fault) for fault in dict.fromkeys(faults)]
     return found

@@ -35,9 +35,8 @@ return {
   "unset formula": [...all(".math").filter(e => !e.querySelector("mjx-container")).map(words), ...raw],
   "formula with an error": all("mjx-merror, [data-mjx-error]")
     .map(e => (e.getAttribute("data-mjx-error") || e.title || "") + " " + words(e)),
-  "widget that did not render": all('script[type="application/vnd.jupyter.widget-view+json"]')
-    .filter(s => !(s.parentElement.querySelector(".jupyter-widgets")?.getBoundingClientRect().height > 0))
-    .map(s => path(s.parentElement)),
+  "explorer without sliders": all(".explorer").filter(e => ![...e.querySelectorAll("input")].some(seen)).map(path),
+  "formula that is a tab stop": all("mjx-container").filter(e => e.tabIndex >= 0).map(words),
   "broken image": [...document.images].filter(i => i.complete && !i.naturalWidth)
     .map(i => i.src.slice(0, 80)),
   "img": [...document.images].map(i => [
@@ -46,6 +45,7 @@ return {
   ]),
   "slider without a name": sliders.filter(e => !named(e)).map(path),
   "slider out of the keyboard's reach": sliders.filter(e => e.tabIndex < 0).map(path),
+  "slider less than 24 px high": sliders.filter(e => seen(e) && e.getBoundingClientRect().height < 24).map(path),
   "duplicate id": [...new Set(ids.filter((id, i) => ids.indexOf(id) !== i))],
 };
 """
@@ -111,8 +111,7 @@ return low;
 _SHOWN = (
     _WHERE
     + """
-const home = slider => slider.closest(".widget-subarea, .cell_output, figure, section") || document.body;
-const knob = slider => slider.closest(".widget-slider") || slider;
+const home = slider => slider.closest(".explorer, figure, section") || document.body;
 const shown = slider => {  // what the reader sees around the knobs, else (no frame) on the knob
   const root = home(slider), frame = [], readout = [];
   const nodes = document.createTreeWalker(root, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
@@ -121,7 +120,7 @@ const shown = slider => {  // what the reader sees around the knobs, else (no fr
     const e = text ? node.parentElement : node;
     if (!(text ? node.data.trim() : e.matches("img, svg")) || e.closest("script, style") || !seen(e)) continue;
     const what = text ? node.data : e.matches("img") ? e.src + e.alt : e.outerHTML;
-    (e.closest(".widget-slider, label") ? readout : frame).push(what);
+    (e.closest(".knob, label") ? readout : frame).push(what);
   }
   return (frame.length ? frame : readout).join("\\n");
 };

@@ -15,7 +15,8 @@ HEAD = (
     "</style></head><body>"
 )
 SLIDER = (
-    '<section><input type="range" min="0" max="3" value="1" id="k" {name}><p id="v">1</p></section>'
+    '<section><input type="range" style="height: 24px" min="0" max="3" value="1" id="k" {name}>'
+    '<p id="v">1</p></section>'
 )
 LIVE = SLIDER + "<script>k.oninput = () => {{ v.textContent = k.value }}</script>"
 PAGES = {
@@ -34,7 +35,9 @@ PAGES = {
     "wide": '<div style="width: 900px">wide</div>',
     "faint": '<p style="color: #aaa">faint words</p>',
     "faint-in-the-dark": '<p style="color: #333">words for daylight only</p>',
-    "widget": '<div><script type="application/vnd.jupyter.widget-view+json">{}</script></div>',
+    "dead-explorer": '<div class="explorer"><img src="dot.svg" alt="a dot"></div>',
+    "small-slider": LIVE.format(name='aria-label="knob"').replace("24px", "16px"),
+    "tab-stop": '<mjx-container tabindex="0">x</mjx-container>',
 }
 EXPECTED = {
     "third-party": "third-party request: https://elsewhere.example/x.js",
@@ -50,7 +53,9 @@ EXPECTED = {
     "wide": "908 px wide on a phone of 390",
     "faint": "contrast, light theme",
     "faint-in-the-dark": "contrast, dark theme",
-    "widget": "widget that did not render",
+    "dead-explorer": "explorer without sliders",
+    "small-slider": "slider less than 24 px high",
+    "tab-stop": "formula that is a tab stop: x",
 }
 
 
@@ -65,7 +70,7 @@ def found(tmp_path_factory):
         (site / f"{name}.html").write_text(f"{HEAD}{body}</body></html>", encoding="utf-8")
     shots = site.parent / "shots"
     faults = {}
-    seconds, browser.SETTLE_SECONDS = browser.SETTLE_SECONDS, 1  # one page waits for its widget
+    seconds, browser.SETTLE_SECONDS = browser.SETTLE_SECONDS, 1
     try:
         with browser.serve(site) as origin, browser.chromium() as driver:
             for name in PAGES:

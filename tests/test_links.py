@@ -68,13 +68,17 @@ def test_an_empty_alternative_needs_the_mark_of_decoration(tmp_path, alt):
 
 
 def test_the_frames_of_an_explorer_count(tmp_path):
-    state = (
-        '{"state": {"1": {"model_name": "HTMLModel", "state": {"value": "<img src=\'a.svg\'>"}}}}'
-    )
-    html = f'<script type="application/vnd.jupyter.widget-state+json">{state}</script>'
-    assert faults(tmp_path, html) == ["img without alt: a.svg"]
-    image = html.replace("HTMLModel", "ImageModel").replace("<img src='a.svg'>", "")
-    assert faults(tmp_path, image) == ["img without alt: widgets.Image"]
+    (tmp_path / "e").mkdir()
+    for at in (0, 1):
+        (tmp_path / f"e/{at}.png").write_bytes(b"")
+    alts = '<script type="application/json">["a", "", "b"]</script>'
+    html = f'<div data-frames="e"><img src="e/0.png" alt="a">{alts}</div>'
+    assert faults(tmp_path, html) == [
+        "img with an empty alt, not marked as decoration: e/1.png",
+        "dead link: e/2.png",
+    ]
+    elsewhere = '<script type="application/json">["no explorer"]</script>'
+    assert faults(tmp_path, elsewhere) == []
 
 
 def test_missing_pages(tmp_path):
