@@ -3,7 +3,7 @@
     python -m ci.browse build/html --shots build/shots
 
 A page fails on: a request to anyone but this server, a failed request, a script error, an unset
-formula, a widget that did not render, a broken image or one without a text alternative, a slider
+formula, an explorer without sliders, a broken image or one without a text alternative, a slider
 without an accessible name or deaf to the arrow keys, an id used twice, text of too little contrast
 in the light or the dark theme, content wider than a phone. The faults of ci.links are listed too.
 The figures go to one contact sheet (ci.contact).
