@@ -529,7 +529,9 @@ def test_checks_fold_into_a_line_of_evidence(tmp_path: Path) -> None:
     assert "fingers: measured 2, predicted 2; 1 check, 1 twin rejected" in summary
     assert "Theorem 1.1" in summary and "claim-verified" in summary
     assert "zotk-card" in folded and "check()" in re.sub("<[^>]+>", "", folded)
-    assert page.count("zotk-card") == page.count("<details") == 2  # none is left outside
+    assert (
+        page.count("zotk-card") == page.count('<details class="fold') == 2
+    )  # none is left outside
 
 
 def test_no_more_than_some_lines_stay_unfolded(tmp_path: Path) -> None:

@@ -25,7 +25,15 @@ def test_what_the_locale_lacks_is_a_question_mark() -> None:
     assert done.returncode == 0 and done.stdout == b"1 of 2 ? ?\n"
 
 
-@pytest.mark.parametrize("name", ["run", "build", "prose", "links", "browse", "bench", "gpu"])
+@pytest.mark.parametrize("name", ["run", "build", "links", "browse", "bench", "gpu"])
 def test_every_command_is_prepared(name: str) -> None:
     main = (ROOT / f"ci/{name}.py").read_text(encoding="utf-8").partition("def main(")[2]
     assert "any_locale()" in main.partition("\ndef ")[0]
+
+
+@pytest.mark.parametrize("name", ["prose", "glued", "checkcells"])
+def test_the_lints_are_prepared_by_their_one_command(name: str) -> None:
+    main = (ROOT / f"ci/{name}.py").read_text(encoding="utf-8").partition("def main(")[2]
+    assert "lints.run(" in main
+    run = (ROOT / "ci/lints.py").read_text(encoding="utf-8").partition("def run(")[2]
+    assert "any_locale()" in run

@@ -236,7 +236,7 @@ def test_a_run_on_the_processor_is_none_on_the_device(book: Path, device: str | 
 
 def test_an_unsound_check_is_not_distilled(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = evidence.read_chapters(executed(book)[0].folder)
-    failed = replace(found, records=({**found.records[0], "passed": False},))
+    failed = replace(found, by_cell={0: ({**found.records[0], "passed": False},)})
     monkeypatch.setattr(evidence, "read_chapters", lambda folder: [failed])
     with pytest.raises(ChapterError, match=r"one: check of 'one\.draws' failed"):
         gpu.distil(book, executed(book), "GPU", 0)
