@@ -6,7 +6,7 @@ from atlas_html import Cell, code, html, table, text
 from docutils import nodes
 
 from ci.chapters import ROOT
-from ci.mutants.report import CODE, Row, Survivor, load, total
+from ci.mutants.report import CODE, Row, Survivor, content, load, total
 
 
 def mutant_tables(report: dict[str, object] | None) -> list[nodes.Node]:
@@ -16,7 +16,8 @@ def mutant_tables(report: dict[str, object] | None) -> list[nodes.Node]:
     rows: list[Row] = report["rows"]  # type: ignore[assignment]
     modules = [row for row in rows if row.file.startswith(CODE) and row.mutants]
     chapters = [row for row in rows if not row.file.startswith(CODE) and row.mutants]
-    found: list[nodes.Node] = [nodes.paragraph("", f"Last run: {report['date']}.")]
+    when = f"Last run: {report['date']}. {_since([*modules, *chapters])}"
+    found: list[nodes.Node] = [nodes.paragraph("", when)]
     head = ("Where", "Faults there are", "Tried", "Caught", "No fault", "Unnoticed", "Share caught")
     for caption, listed in (
         ("Formulas, judged by the tests", modules),
@@ -37,6 +38,13 @@ def mutant_tables(report: dict[str, object] | None) -> list[nodes.Node]:
         title = html("summary", nodes.Text(f"The {len(survivors)} faults that nothing noticed"))
         found.append(html("details", title, listing))
     return found
+
+
+def _since(rows: Sequence[Row]) -> str:
+    """How many files are no longer what was judged."""
+    paths = [(ROOT / row.file, row.digest) for row in rows]
+    changed = sum(not path.is_file() or content(path) != digest for path, digest in paths)
+    return f"Changed or moved since: {changed} of {len(rows)} files."
 
 
 def report_tables() -> list[nodes.Node]:
