@@ -17,11 +17,7 @@ MIME = "application/vnd.zotk.evidence+json"
 LEFT_OUT = "application/vnd.zotk.left-out+json"  # a data set that zotk could not read, and why
 ALPHA_BUDGET = 1e-3  # false alarms, two-sided, of all checks of one build together
 KINDS = ("equal", "rate", "bound", "count")
-MAX_RTOL, MAX_ATOL, ATTAINED = (
-    0.05,
-    0.1,
-    0.05,
-)  # wider ones state their slack: see zotk.evidence
+MAX_RTOL, MAX_ATOL, ATTAINED = 0.05, 0.1, 0.05  # wider ones say why (zotk.evidence.checks)
 
 Record = dict[str, Any]
 

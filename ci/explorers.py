@@ -89,9 +89,7 @@ def player(stem: str, frames_at: str, knobs: list[Knob], frames: list[Frame]) ->
     for number, (name, values, start) in enumerate(knobs):
         at = at * len(values) + start
         knob = f"{stem}-{number}"
-        label = MATHS.sub(
-            r'<span class="math notranslate nohighlight">\\(\1\\)</span>', escape(name)
-        )
+        label = MATHS.sub(AS_MATHS, escape(name))
         rows.append(
             f'<div class="knob pst-js-only"><label for="{knob}">{label}</label>'
             f'<input id="{knob}" type="range" min="0" max="{len(values) - 1}" value="{start}" '
