@@ -1,17 +1,18 @@
 """Zeroth-order optimisation in function space: estimators, kernels, hierarchy, evidence."""
 
-from zotk.estimators.directions import (
+from zotk.estimators.directions import Law
+from zotk.estimators.laws import (
     Coordinate,
     Gaussian,
     Laplace,
-    Law,
     Orthogonal,
     Rademacher,
     Sphere,
     StudentT,
 )
-from zotk.estimators.record import Estimate, replay_
-from zotk.estimators.two_point import backward, grad
+from zotk.estimators.log import Log
+from zotk.estimators.record import Estimate, join, replay_
+from zotk.estimators.two_point import backward, grad, measure
 from zotk.evidence.across import across
 from zotk.evidence.checks import Check, CheckFailed, Underpowered
 from zotk.evidence.counting import count_queries
@@ -43,6 +44,7 @@ __all__ = [
     "KernelEstimate",
     "Laplace",
     "Law",
+    "Log",
     "MeanSquare",
     "Orthogonal",
     "Rademacher",
@@ -66,8 +68,10 @@ __all__ = [
     "hzo_cost",
     "hzo_gradients",
     "images",
+    "join",
     "linear_task",
     "mean_square",
+    "measure",
     "mlp",
     "ntk",
     "nzk",

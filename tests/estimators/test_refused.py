@@ -74,7 +74,7 @@ class Wrapper(torch.Tensor):
         (shared_grads, ValueError, r"\.grad of shapes .* share memory"),
         (lambda: [with_grad(torch.zeros(1, 3).expand(2, 3))], ValueError, r"\.grad .* expanded"),
         (lambda: [inference_grad()], ValueError, r"\.grad .* inference mode"),
-        (lambda: [inference()], ValueError, "a parameter .* inference mode"),
+        (lambda: [inference()], ValueError, "^parameter 0 of shape .* inference mode"),
         (lambda: [nn.Parameter(torch.ones(2, device="meta"))], ValueError, "meta"),
         (lambda: [nn.Parameter(Wrapper(torch.ones(2)))], TypeError, "is a Wrapper; a plain"),
         (lambda: iter([]), ValueError, "used up"),

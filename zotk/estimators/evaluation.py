@@ -1,12 +1,13 @@
-"""Evaluations of one function: nothing cached from other parameters, the same random numbers."""
+"""Evaluations of one function: nothing cached from other parameters, the same random state."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.utils import parametrize
 
-__all__ = ["SameDraws", "fresh"]
+__all__ = ["SameBuffers", "SameDraws", "fresh"]
 
 
 def fresh(f: Callable[[], Any]) -> Any:
@@ -43,3 +44,17 @@ class SameDraws:
         torch.set_rng_state(self._cpu)
         if self._device is not None:
             torch.get_device_module(self._device).set_rng_state(self._own, self._device)
+
+
+class SameBuffers:
+    """The buffers of a module, put back before every evaluation: they move on once in all.
+
+    So do the running statistics of BatchNorm in training mode.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        self._kept = [(buffer, buffer.clone()) for buffer in net.buffers()]
+
+    def rewind(self) -> None:
+        for buffer, kept in self._kept:
+            buffer.copy_(kept)

@@ -36,7 +36,10 @@ class FromCopy:
 
 
 class InPlace:
-    """Moves by differences of sides, and knows for each tensor where it stands.
+    """Moves by ±ε z, home between two sides, and knows for each tensor where it stands.
+
+    A move of 2ε rounds otherwise than two of ε: +ε, -2ε, +ε shifts entries by a unit in the last
+    place about every other time, +ε, -ε, -ε, +ε only those that change their binade.
 
     An interrupt can come between a tensor's move and the note of it; the tensor's version,
     which every move raises, then tells whether the move was made.
@@ -49,9 +52,8 @@ class InPlace:
         self._pending: tuple[int, int, int] | None = None  # tensor, side, version before
 
     def go(self, p: int, side: int) -> None:
-        if p != self._query:
-            self._move(0)
-            self._query = p
+        self._move(0)
+        self._query = p
         self._move(side)
 
     def restore(self) -> None:

@@ -2,49 +2,58 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from zotk.arguments import real
-from zotk.estimators.directions import Law, Orthogonal
+from zotk.estimators.directions import Law, Pieces, own
+from zotk.estimators.laws import Coordinate, Orthogonal
 
-Direction = Callable[[int], Iterable[Tensor]]  # the pieces of direction p, one tensor at a time
-_CHUNK = 2**20  # entries looked at together where a whole tensor is not needed
+Direction = Callable[[int], Sequence[Tensor]]  # the pieces of direction p
+_SAMPLE = 1024  # entries of a tensor that tell whether it moves
 
 
-def trained(params: Iterable[Tensor]) -> list[Tensor]:
-    """The distinct tensors of ``params`` that need a gradient."""
-    if isinstance(params, Tensor) or not isinstance(params, Iterable):
-        raise TypeError(f"params is a {type(params).__name__}; an iterable of tensors is needed")
-    every = list(params)
-    tensors(every)
-    theta = list({id(t): t for t in every if t.requires_grad}.values())
+def trained(params: nn.Module | Iterable[Tensor]) -> dict[str, Tensor]:
+    """The distinct tensors of ``params`` that need a gradient, by name or by place."""
+    every: dict[str, Tensor]
+    if isinstance(params, nn.Module):
+        every = dict(params.named_parameters())
+    elif isinstance(params, Tensor) or not isinstance(params, Iterable):
+        kind = type(params).__name__
+        raise TypeError(f"params is a {kind}; a module or an iterable of tensors is needed")
+    else:
+        every = {str(k): t for k, t in enumerate(params)}
+    tensors(list(every.values()))
+    first = {id(t): name for name, t in reversed(every.items()) if t.requires_grad}
+    found = {name: t for name, t in every.items() if first.get(id(t)) == name}
+    theta = list(found.values())
     if not theta:
         raise ValueError(f"params has {len(every)} tensors, none of which needs a gradient")
     if not all(t.is_leaf for t in theta):
         raise ValueError("params has a tensor that an operation made; leaves are needed")
     floating(theta)
-    for t in theta:
-        _writable(f"a parameter of shape {tuple(t.shape)}", t)
+    for name, t in found.items():
+        _writable(f"parameter {name} of shape {tuple(t.shape)}", t)
         if t.grad is not None:
-            _writable(f".grad of a parameter of shape {tuple(t.shape)}", t.grad)
+            _writable(f".grad of parameter {name} of shape {tuple(t.shape)}", t.grad)
     _apart("params", theta)
     _apart(".grad", [t.grad for t in theta if t.grad is not None])
-    return theta
+    return found
 
 
 def _writable(name: str, t: Tensor) -> None:
     """Refuse a tensor into which nothing can be written entry by entry."""
     if t.layout != torch.strided:
         raise ValueError(f"{name} is {t.layout}; a dense tensor is needed")
-    if is_traceable_wrapper_subclass(t):
+    if is_traceable_wrapper_subclass(t) or type(t).__name__ == "FlatParameter":
+        # a DTensor, or what FSDP holds a part of
         raise TypeError(f"{name} is a {type(t).__name__}; a plain tensor, whole, is needed")
     if t.is_meta:
         raise ValueError(f"{name} is on the device meta, where nothing has a value")
@@ -116,34 +125,65 @@ def standard(law: Law, theta: Sequence[Tensor]) -> None:
 
 
 def resolvable(theta: Sequence[Tensor], pieces: Iterable[Tensor], eps: float) -> None:
-    """Judges whether θ + εz differs from θ in the parameters' precision."""
-    moved = asked = 0
-    for t, z in zip(theta, pieces, strict=True):
-        for part, step in zip(
-            t.reshape(-1).split(_CHUNK), z.reshape(-1).split(_CHUNK), strict=True
-        ):
-            moved += int(torch.count_nonzero(torch.add(part, step, alpha=eps) != part))
-            asked += int(torch.count_nonzero(step))
-    still = f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries"
-    if moved < 0.01 * asked:
-        raise ValueError(f"{still}; a larger eps is needed")
-    if moved < 0.5 * asked:
-        warnings.warn(still, stacklevel=3)
+    """Judges whether θ + εz differs from θ in the parameters' precision, tensor by tensor."""
+    _judge({f"parameter {k}": t for k, t in enumerate(theta)}, pieces, eps)
+
+
+def resolvable_sample(theta: Mapping[str, Tensor], law: Law, seed: int, eps: float) -> None:
+    """As `resolvable`, for directions of a law, on up to `_SAMPLE` entries of each tensor.
+
+    A direction of `Coordinate` is nearly all zeros: there the whole of it.
+    """
+    seen = theta if isinstance(law, Coordinate) else {k: sample(t) for k, t in theta.items()}
+    _judge(seen, drawn(law, list(seen.values()), [seed])(0), eps)
+
+
+def _judge(theta: Mapping[str, Tensor], pieces: Iterable[Tensor], eps: float) -> None:
+    moved, asked = [], []
+    for t, z in zip(theta.values(), pieces, strict=True):
+        moved.append(int(torch.count_nonzero(torch.add(t, z, alpha=eps) != t)))
+        asked.append(int(torch.count_nonzero(z)))
+    if sum(moved) < 0.01 * sum(asked):
+        raise ValueError(
+            f"eps is {eps}: θ + εz = θ in {sum(asked) - sum(moved)} of {sum(asked)} entries; "
+            "a larger eps is needed"
+        )
+    still = [
+        f"{name} in {n - m} of {n} entries"
+        for name, m, n in zip(theta, moved, asked, strict=True)
+        if m < 0.5 * n
+    ]
+    if still:
+        warnings.warn(
+            f"eps is {eps}: θ + εz = θ for {', '.join(still)}; the estimate says nothing of "
+            "what does not move",
+            stacklevel=4,
+        )
+
+
+def sample(t: Tensor) -> Tensor:
+    """Up to `_SAMPLE` entries of a tensor, spread over it."""
+    if t.numel() <= _SAMPLE:
+        return t
+    in_memory = sorted(range(t.dim()), key=t.stride, reverse=True)  # so that nothing is copied
+    return t.permute(in_memory).reshape(-1)[:: -(-t.numel() // _SAMPLE)]
 
 
 def drawn(law: Law, like: Sequence[Tensor], seeds: Sequence[int]) -> Direction:
+    """The direction of each seed; for `Orthogonal` the rows of all seeds, from the first."""
     if not isinstance(law, Orthogonal):
         return lambda p: law.pieces(like, seeds[p])
     sizes = [t.numel() for t in like]
-    generator = torch.Generator(like[0].device).manual_seed(seeds[0])
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in like) else torch.float32
+    device = like[0].device
     rows = law.sample(
-        len(seeds), sum(sizes), generator=generator, dtype=dtype, device=like[0].device
+        len(seeds), sum(sizes), generator=own(seeds[0], 0, device), dtype=dtype, device=device
     )
-    return lambda p: (
+    parts = rows.split(sizes, dim=1)
+    return lambda p: Pieces(
         # a copy: pieces are the caller's to keep
-        part.view(t.shape).to(t.dtype, copy=True)
-        for part, t in zip(rows[p].split(sizes), like, strict=True)
+        lambda k: parts[k][p].view(like[k].shape).to(like[k].dtype, copy=True),
+        len(like),
     )
 
 

@@ -5,21 +5,27 @@ With z₁ … z_P of a standard law (E[zz'] = I) both estimators are
     ĝ = (1/P) Σ_p c_p z_p,    c_p = [L(θ + εz_p) - L(θ - εz_p)] / 2ε   (central; Spall 1992)
                               c_p = [L(θ + εz_p) - L(θ)] / ε           (forward)
 
-:func:`grad` works on values, like ``torch.func.grad``; :func:`backward` moves the parameters in
-place and fills ``.grad``, like ``loss.backward()``. One function computes the c_p of both.
+:func:`grad` works on values, like ``torch.func.grad``; :func:`measure` moves a model's parameters
+and returns seeds and scalars; :func:`backward` adds what these stand for to ``.grad``, like
+``loss.backward()``. One function computes the c_p of all.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zotk.arguments import integer, positive, seeded
-from zotk.estimators.directions import Gaussian, Law, Orthogonal
-from zotk.estimators.evaluation import SameDraws, fresh
-from zotk.estimators.moving import FromCopy, InPlace, LastOnly, Walker, insist
+from zotk.estimators.directions import Law
+from zotk.estimators.evaluation import SameBuffers, SameDraws, fresh
+from zotk.estimators.laws import Coordinate, Gaussian, Orthogonal
+from zotk.estimators.layerwise import Layerwise
+from zotk.estimators.machines import Alone, Group, Machines
+from zotk.estimators.moving import FromCopy, InPlace, LastOnly, insist
 from zotk.estimators.parameters import (
     Direction,
     add_up,
@@ -27,7 +33,7 @@ from zotk.estimators.parameters import (
     drawn,
     floating,
     number,
-    resolvable,
+    resolvable_sample,
     standard,
     tensors,
     trained,
@@ -35,7 +41,8 @@ from zotk.estimators.parameters import (
 )
 from zotk.estimators.record import Estimate
 
-__all__ = ["backward", "grad"]
+__all__ = ["backward", "grad", "measure"]
+
 
 Values = Callable[[int, int], float]  # (p, side in {-1, 0, +1}) -> the loss at θ + side·εz_p
 
@@ -72,14 +79,17 @@ def grad(
     generator = seeded(generator)
 
     def estimate(params: Any) -> Any:
-        leaves, structure = pytree.tree_flatten(params)
+        found, structure = pytree.tree_flatten_with_path(params)
+        places, leaves = [path for path, _ in found], [leaf for _, leaf in found]
         tensors(leaves)
         with torch.no_grad():
             theta = [t.detach() for t in leaves]
             floating(theta)
             standard(directions, theta)
-            direction = drawn(directions, theta, draw_seeds(queries, generator))
-            resolvable(theta, direction(0), eps)
+            seeds = draw_seeds(queries, generator)
+            direction = drawn(directions, theta, seeds)
+            named = {pytree.keystr(path): t for path, t in zip(places, theta, strict=True)}
+            resolvable_sample(named, directions, seeds[0], eps)
 
             def at(p: int, side: int) -> float:
                 moved = theta
@@ -88,7 +98,9 @@ def grad(
                     moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
                 return number("loss", fresh(lambda: loss(pytree.tree_unflatten(moved, structure))))
 
-            coefficients, _, _ = _differences(at, queries, eps, scheme)
+            coefficients, _, _ = _differences(
+                at, queries, eps, scheme, Alone(), dense=not isinstance(directions, Coordinate)
+            )
             sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
             add_up(sums, direction, coefficients)
         out = [total.to(t.dtype) for total, t in zip(sums, theta, strict=True)]
@@ -97,19 +109,21 @@ def grad(
     return estimate
 
 
-def backward(
+def measure(
     closure: Callable[[], Tensor | float],
-    params: Iterable[Tensor],
+    params: nn.Module | Iterable[Tensor],
     *,
     directions: Law = Gaussian(),  # noqa: B008 (frozen)
     eps: float = 1e-3,
     queries: int = 1,
     scheme: str = "central",
     generator: torch.Generator | None = None,
-    memory: str = "store",
+    memory: str = "exact",
     rng: str = "same",
+    group: dist.ProcessGroup | None = None,
+    check: bool = False,
 ) -> Estimate:
-    """The zeroth-order counterpart of ``loss.backward()``: accumulates ĝ into ``.grad``.
+    """What a zeroth-order estimate knows, in seeds and scalars; no ``.grad`` is touched.
 
     ``closure()`` returns the loss at the present values of the parameters, forward only; it
     is called under ``torch.no_grad()``, 2·queries times (central) or queries + 1 (forward).
@@ -118,118 +132,234 @@ def backward(
     ``rng="same"``, torch's global generators of the CPU and of the parameters' device stand at
     the same state at every call, and afterwards where one call leaves them: dropout has one
     mask per step. ``"free"`` leaves them alone. What autocast and ``parametrize.cached`` keep
-    of the parameters is forgotten before and after every call.
+    of the parameters is forgotten before and after every call. ``check=True`` spends two more
+    calls, both at θ, and refuses a closure that returns two values.
 
-    ``params``: what ``net.parameters()`` gives. Tensors that need no gradient are skipped,
-    one that occurs twice counts once, the rest lie on one device. ``.grad`` is written after
-    the last query only, so any ``torch.optim`` optimiser or scheduler can follow. Keep one
-    ``generator`` over a training run: ``None`` is a fresh one seeded 0, and every call
-    would use the same directions.
+    ``params``: a module, or what ``net.parameters()`` gives. Tensors that need no gradient are
+    skipped, one that occurs twice counts once, the rest lie on one device. Of a module the
+    buffers move on once, too (the statistics of BatchNorm). Keep one ``generator`` over a
+    training run: ``None`` is a fresh one seeded 0, and every call would use the same directions.
 
-    ``memory``: ``"store"`` holds one direction (P rows for ``Orthogonal``), in what becomes
-    ``.grad`` when that is None and queries == 1. ``"replay"`` holds none and redraws it from
-    its seed, tensor by tensor (``Sphere`` draws twice, ``Orthogonal`` raises). ``"exact"``
-    holds a copy of the parameters and restores them bitwise; half precision needs it. The
-    three give the same estimate to rounding. "store" and "replay" step +ε, -2ε, +ε and
-    return to within one unit in the last place, per query, of the largest value passed.
+    ``memory``: ``"exact"`` holds a copy of the parameters and restores them bitwise.
+    ``"layerwise"`` needs the module and never writes θ: each parameter reads as θ ± εz in the
+    calls of its own module, beside which there is about one module's worth of memory; scripted
+    modules are refused. ``"store"`` and ``"replay"`` move θ in place, by +ε,
+    -ε, -ε, +ε, which returns every entry exactly that has not changed its binade, and any within
+    one unit in the last place, per query, of the largest value passed; ``"store"`` holds one
+    direction meanwhile (P rows for ``Orthogonal``), ``"replay"`` none: it redraws, tensor by tensor
+    (``Sphere`` draws twice, ``Orthogonal`` raises). All give the same estimate to rounding. Half
+    precision needs "exact" or "layerwise".
+
+    ``group``: processes of ``torch.distributed`` with the same parameters, options and data.
+    Query p is evaluated by rank p mod W, along directions of rank 0's generator; every rank
+    returns the whole estimate, bit by bit what one process would. It needs "exact" or
+    "layerwise", as parameters moved in place drift apart. Buffers of a module stay as they were.
 
     An exception, an interrupt or a loss that is not finite restores the parameters as far
-    as ``memory`` says and leaves every ``.grad`` as it was.
+    as ``memory`` says. If the two values of every pair are equal, a warning says so.
 
     Raises
     ------
     ValueError
-        As :func:`grad`, and: an unknown memory or rng, half precision without "exact", parameters
-        on several devices, on meta, of inference mode or with entries in common, no parameter that
-        needs a gradient, a ``.grad`` that cannot be added to, an
-        estimate beyond the range of its dtype.
+        As :func:`grad`, and: an unknown memory or rng, half precision or a group in place,
+        parameters on several devices, on meta, of inference mode or with entries in common, no
+        parameter that needs a gradient, one that layerwise never read, ranks that do not agree,
+        a closure that ``check`` finds to return two values.
     TypeError
-        ``params`` is no iterable of plain floating-point tensors of 16 bits or more, or
-        ``closure`` is no function.
+        ``params`` is no module and no iterable of plain floating-point tensors of 16 bits or
+        more, "layerwise" has no module, or ``closure`` is no function.
+    RuntimeError
+        The closure failed on another rank of the group, or the group did, after its timeout.
     """
     _options(directions, eps, queries, scheme)
-    if memory not in ("store", "replay", "exact"):
-        raise ValueError(f"memory is {memory!r}; 'store', 'replay' or 'exact' is needed")
+    return _measured(
+        closure, params, directions, generator, group, check,
+        eps=eps, queries=int(queries), scheme=scheme, memory=memory, rng=rng,
+    )[0]  # fmt: skip
+
+
+def backward(
+    closure: Callable[[], Tensor | float],
+    params: nn.Module | Iterable[Tensor],
+    *,
+    directions: Law = Gaussian(),  # noqa: B008 (frozen)
+    eps: float = 1e-3,
+    queries: int = 1,
+    scheme: str = "central",
+    generator: torch.Generator | None = None,
+    memory: str = "store",
+    rng: str = "same",
+    group: dist.ProcessGroup | None = None,
+    check: bool = False,
+) -> Estimate:
+    """The zeroth-order counterpart of ``loss.backward()``: accumulates ĝ into ``.grad``.
+
+    :func:`measure`, whose arguments these are, and then what it measured is added to every
+    ``.grad``: with the strides of the parameter, in its dtype, rounded once. Any ``torch.optim``
+    optimiser or scheduler can follow. With "store" and one query the direction becomes
+    ``.grad``. Whatever fails leaves every ``.grad`` as it was.
+
+    Raises
+    ------
+    ValueError
+        As :func:`measure`, and: a ``.grad`` that cannot be added to, an estimate beyond the
+        range of its dtype.
+    TypeError, RuntimeError
+        As :func:`measure`.
+    """
+    _options(directions, eps, queries, scheme)
+    estimate, theta, direction = _measured(
+        closure, params, directions, generator, group, check,
+        eps=eps, queries=int(queries), scheme=scheme, memory=memory, rng=rng,
+    )  # fmt: skip
+    # a .grad made in inference mode could never be added to outside it
+    with torch.inference_mode(False), torch.no_grad():
+        _accumulate(theta, direction, estimate.coefficients)
+    return estimate
+
+
+def _measured(
+    closure: Callable[[], Tensor | float],
+    params: nn.Module | Iterable[Tensor],
+    directions: Law,
+    generator: torch.Generator | None,
+    group: dist.ProcessGroup | None,
+    check: bool,
+    *,
+    eps: float,
+    queries: int,
+    scheme: str,
+    memory: str,
+    rng: str,
+) -> tuple[Estimate, list[Tensor], Direction]:
+    """The estimate, the parameters it is of, and its directions, for the last time."""
+    how = {"eps": eps, "queries": queries, "scheme": scheme, "memory": memory, "rng": rng}
     if rng not in ("same", "free"):
         raise ValueError(f"rng is {rng!r}; 'same' or 'free' is needed")
     if not callable(closure):
         raise TypeError(f"closure is {closure!r}; a function that returns the loss is needed")
-    theta = trained(params)
+    net = params if isinstance(params, nn.Module) else None
+    named = trained(params)
+    theta = list(named.values())
     standard(directions, theta)
-    halves = [t.dtype for t in theta if wide(t.dtype) != t.dtype]
-    if halves and memory != "exact":
-        raise ValueError(
-            f"memory is {memory!r} with {halves[0]} parameters, which would drift by a rounding "
-            "per query; 'exact' is needed"
-        )
-    if memory == "replay" and isinstance(directions, Orthogonal):
-        raise ValueError(
-            f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
-            "'store' or 'exact' is needed"
-        )
-    queries = int(queries)
+    _remembered(memory, directions, theta, net, group)
     seeds = draw_seeds(queries, seeded(generator))
-
-    # a .grad made in inference mode could never be added to outside it
     with torch.inference_mode(False), torch.no_grad():
-        redraw = drawn(directions, theta, seeds)
-        direction = LastOnly(redraw) if memory == "store" else redraw
-        resolvable(theta, direction(0), eps)
-        walk = FromCopy if memory == "exact" else InPlace
-        coefficients, loss, evaluations = _evaluate(
-            closure,
-            walk(theta, direction, eps),
-            SameDraws(theta[0].device) if rng == "same" else None,
-            queries,
-            eps,
-            scheme,
-        )
-        _accumulate(theta, direction if queries == 1 else redraw, coefficients)
-    return Estimate(
+        machines: Machines = Alone() if group is None else Group(group, theta[0].device)
+        layout = [(tuple(t.shape), t.dtype) for t in theta]
+        machines.agree({**how, "directions": directions, "layout": layout}, theta)
+        seeds = machines.seeds(seeds)
+        resolvable_sample(named, directions, seeds[0], eps)
+        direction = drawn(directions, theta, seeds)
+        held = LastOnly(direction) if memory == "store" else direction
+        walk: FromCopy | InPlace | Layerwise
+        if memory == "layerwise" and net is not None:
+            walk = Layerwise(net, named, held, eps)
+        else:
+            walk = (FromCopy if memory == "exact" else InPlace)(theta, held, eps)
+        same = [SameDraws(theta[0].device)] if rng == "same" else []
+        buffers = SameBuffers(net) if net is not None else None
+
+        def at(p: int, side: int) -> float:
+            walk.go(p, side)
+            for each in (*same, buffers):
+                if each is not None:
+                    each.rewind()
+            return number("closure", fresh(closure))
+
+        try:
+            if check:
+                _one_function(at(0, 0), at(0, 0))
+            coefficients, loss, evaluations = _differences(
+                at, queries, eps, scheme, machines, dense=not isinstance(directions, Coordinate)
+            )
+            if isinstance(walk, Layerwise):
+                walk.insist_on_reads()
+        finally:
+            insist(walk.restore)
+            if group is not None and buffers is not None:
+                buffers.rewind()  # each rank would leave others
+    estimate = Estimate(
         loss=loss,
         coefficients=coefficients,
-        evaluations=evaluations,
+        evaluations=evaluations + 2 * check,
         directions=directions,
         seeds=seeds,
         shapes=tuple(t.shape for t in theta),
         dtypes=tuple(t.dtype for t in theta),
         device_type=theta[0].device.type,
     )
+    return estimate, theta, held if queries == 1 else direction
+
+
+def _remembered(
+    memory: str,
+    directions: Law,
+    theta: Sequence[Tensor],
+    net: nn.Module | None,
+    group: dist.ProcessGroup | None,
+) -> None:
+    """Refuse a way of moving that would give a wrong result."""
+    modes = ("store", "replay", "exact", "layerwise")
+    if memory not in modes:
+        raise ValueError(f"memory is {memory!r}; one of {', '.join(map(repr, modes))} is needed")
+    if memory == "layerwise" and net is None:
+        raise TypeError("memory is 'layerwise' and params no module; pass the module itself")
+    if memory in ("replay", "layerwise") and isinstance(directions, Orthogonal):
+        raise ValueError(
+            f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
+            "'store' or 'exact' is needed"
+        )
+    if memory in ("exact", "layerwise"):
+        return
+    halves = [t.dtype for t in theta if wide(t.dtype) != t.dtype]
+    if halves:
+        raise ValueError(
+            f"memory is {memory!r} with {halves[0]} parameters, which would drift by roundings; "
+            "'exact' or 'layerwise' is needed"
+        )
+    if group is not None:
+        raise ValueError(
+            f"memory is {memory!r} with a group, whose parameters would drift apart by roundings; "
+            "'exact' or 'layerwise' is needed"
+        )
+
+
+def _one_function(first: float, second: float) -> None:
+    if first != second:
+        raise ValueError(
+            f"closure returned {first} and {second} at the same parameters; one function is "
+            "needed: the same batch at every call, no counters, and rng='same' for dropout"
+        )
 
 
 def _differences(
-    at: Values, queries: int, eps: float, scheme: str
+    at: Values, queries: int, eps: float, scheme: str, machines: Machines, *, dense: bool
 ) -> tuple[tuple[float, ...], float, int]:
-    """The c_p / P, the loss, and the number of evaluations."""
+    """The c_p / P, the loss, and the number of evaluations.
+
+    Along `dense` directions a slope is hardly ever 0; along a coordinate it may well be.
+    """
+    every = range(queries)
     if scheme == "central":
-        pairs = [(at(p, +1), at(p, -1)) for p in range(queries)]
-        coefficients = tuple((plus - minus) / (2 * eps * queries) for plus, minus in pairs)
-        return coefficients, sum(0.5 * (a + b) for a, b in pairs) / queries, 2 * queries
-    base = at(0, 0)
-    coefficients = tuple((at(p, +1) - base) / (eps * queries) for p in range(queries))
-    return coefficients, base, queries + 1
-
-
-def _evaluate(
-    closure: Callable[[], Tensor | float],
-    walker: Walker,
-    draws: SameDraws | None,
-    queries: int,
-    eps: float,
-    scheme: str,
-) -> tuple[tuple[float, ...], float, int]:
-    """What :func:`_differences` gives for the closure; θ is back at the end, whatever happens."""
-
-    def at(p: int, side: int) -> float:
-        walker.go(p, side)
-        if draws is not None:
-            draws.rewind()
-        return number("closure", fresh(closure))
-
-    try:
-        return _differences(at, queries, eps, scheme)
-    finally:
-        insist(walker.restore)
+        points = [(p, side) for p in every for side in (+1, -1)]
+        values = machines.values(points, at)
+        pairs = list(zip(values[::2], values[1::2], strict=True))
+        width, loss = 2 * eps, sum(0.5 * (a + b) for a, b in pairs) / queries
+    else:
+        points = [(0, 0), *((p, +1) for p in every)]
+        values = machines.values(points, at)
+        pairs = [(value, values[0]) for value in values[1:]]
+        width, loss = eps, values[0]
+    if all(a == b for a, b in pairs) and dense:
+        warnings.warn(
+            f"the loss is {pairs[0][0]} at both ends of every pair: it does not see the "
+            "parameters, is flat or a step function here, or rounds the difference away "
+            "(a larger eps, or a loss in a wider format)",
+            stacklevel=4,
+        )
+    coefficients = tuple((a - b) / (width * queries) for a, b in pairs)
+    return coefficients, loss, len(points)
 
 
 def _accumulate(

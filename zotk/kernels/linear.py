@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from zotk.arguments import integer, seeded
-from zotk.estimators.directions import Gaussian, Law
+from zotk.estimators.directions import Law
+from zotk.estimators.laws import Gaussian
 from zotk.kernels.average import KernelEstimate
 
 __all__ = ["nzk", "nzk_samples", "zo_kernel"]

@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from zotk.arguments import integer, positive, seeded
-from zotk.estimators.directions import Gaussian, Law, Orthogonal
+from zotk.estimators.directions import Law
 from zotk.estimators.evaluation import fresh
+from zotk.estimators.laws import Gaussian, Orthogonal
 from zotk.estimators.parameters import floating, resolvable
 from zotk.kernels.average import KernelEstimate
 from zotk.networks.contract import Functional, Model

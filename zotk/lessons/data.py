@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zotk.arguments import integer, seeded
-from zotk.estimators.directions import Sphere
+from zotk.estimators.laws import Sphere
 from zotk.evidence.cards import show_left_out
 
 __all__ = ["digits", "images", "linear_task", "sphere"]

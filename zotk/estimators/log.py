@@ -1,0 +1,70 @@
+"""A training run as a list of seeds and scalars: a checkpoint of a few bytes a step."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from zotk.arguments import integer, real
+from zotk.estimators.record import Estimate, replay_
+
+__all__ = ["Log"]
+
+
+class Log:
+    """Steps θ ← θ + scale·ĝ in a file, one line each, from which θ can be made again.
+
+    A step is written when `append` returns, and a last line that was cut off is left out on
+    reading. Restoring starts from the parameters of the beginning and costs one draw of every
+    direction: storage is free, restoring is not, so keep a snapshot now and then and the steps
+    since (`start`).
+
+    ``path``: a file, made if there is none; a log that is there goes on.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.touch()
+        whole = self.path.read_bytes()
+        if not whole.endswith(b"\n") and whole:  # the end of a line never arrived
+            self.path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __iter__(self) -> Iterator[tuple[Estimate, float]]:
+        """Every step: an estimate and its scale. Raises ValueError for a line that is neither."""
+        with self.path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    entry = json.loads(line)
+                    yield Estimate.from_json(json.dumps(entry["estimate"])), float(entry["scale"])
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ValueError(f"{self.path}:{number} is no step: {error}") from error
+
+    def append(self, estimate: Estimate, scale: float) -> None:
+        """Write one step, whole or not at all: call it before the step is taken."""
+        entry = {"scale": real("scale", scale), "estimate": json.loads(estimate.to_json())}
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def restore_(
+        self, params: nn.Module | Iterable[Tensor], *, start: int = 0, stop: int | None = None
+    ) -> int:
+        """Replay the steps start … stop - 1 on parameters as they were before step `start`.
+
+        Returns how many were taken. Raises as :func:`replay_`.
+        """
+        integer("start", start, 0)
+        if stop is not None:
+            integer("stop", stop, start)
+        theta = params if isinstance(params, nn.Module) else list(params)
+        taken = 0
+        for number, (estimate, scale) in enumerate(self):
+            if stop is not None and number >= stop:
+                break
+            if number >= start:
+                replay_(theta, estimate, scale)
+                taken += 1
+        return taken
