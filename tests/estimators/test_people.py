@@ -1,7 +1,9 @@
 """What people train: transformers from the hub's library, LoRA, compiled, scaled, scheduled."""
 
 import os
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,7 +115,7 @@ def evaluated(net):
 
 
 def test_a_bf16_lora_model_with_dropout_learns():
-    """The README's example: layerwise, one mask a step, stochastic rounding of small steps."""
+    """Layerwise, one mask a step, stochastic rounding of small steps."""
     net = lora()
     generator, chance = (torch.Generator().manual_seed(k) for k in range(2))
     frozen = {k: v.clone() for k, v in net.named_parameters() if not v.requires_grad}
@@ -124,6 +126,27 @@ def test_a_bf16_lora_model_with_dropout_learns():
         zotk.replay_(net, made, -0.2, rounding="stochastic", generator=chance)
     assert all(torch.equal(v, dict(net.named_parameters())[k]) for k, v in frozen.items())
     assert evaluated(net) < 0.85 * start
+
+
+def test_the_readmes_examples_run_as_printed(tmp_path, monkeypatch):
+    """Fine-tuning; then its log makes the same weights again, bit by bit."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    tune, machines, resume = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1:]
+    monkeypatch.chdir(tmp_path)
+    data = [(TOKENS[:4], LABELS[:4]), (TOKENS[4:], LABELS[4:])]
+
+    def scope(batches):
+        made = {"torch": torch, "zotk": zotk, "peft": peft, "lr": 0.01, "classifier": bert()}
+        return made | {"data": batches}
+
+    trained, fresh = scope(data), scope([])
+    seeded(lambda: exec(tune, trained))
+    seeded(lambda: exec(tune, fresh))
+    weights = [list(found["net"].parameters()) for found in (trained, fresh)]
+    assert len(zotk.Log("run.jsonl")) == 2 and not all(map(torch.equal, *weights))
+    exec(resume, fresh)
+    assert all(map(torch.equal, *weights))
+    assert "group=torch.distributed.group.WORLD" in machines  # run in test_machines
 
 
 def test_compiled():

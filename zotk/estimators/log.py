@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from zotk.arguments import integer, real
+from zotk.arguments import integer, real, seeded
 from zotk.estimators.record import Estimate, replay_
 
 __all__ = ["Log"]
@@ -50,21 +51,35 @@ class Log:
             stream.write(json.dumps(entry) + "\n")
 
     def restore_(
-        self, params: nn.Module | Iterable[Tensor], *, start: int = 0, stop: int | None = None
+        self,
+        params: nn.Module | Iterable[Tensor],
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        rounding: str = "nearest",
+        generator: torch.Generator | None = None,
     ) -> int:
         """Replay the steps start … stop - 1 on parameters as they were before step `start`.
 
-        Returns how many were taken. Raises as :func:`replay_`.
+        ``rounding`` and ``generator``: as :func:`replay_` was given them, the generator in the
+        state that it had before step `start`. Returns how many steps were taken. Raises as
+        :func:`replay_`.
         """
         integer("start", start, 0)
         if stop is not None:
             integer("stop", stop, start)
         theta = params if isinstance(params, nn.Module) else list(params)
+        generator = seeded(generator, _device(theta))
         taken = 0
         for number, (estimate, scale) in enumerate(self):
             if stop is not None and number >= stop:
                 break
             if number >= start:
-                replay_(theta, estimate, scale)
+                replay_(theta, estimate, scale, rounding=rounding, generator=generator)
                 taken += 1
         return taken
+
+
+def _device(params: nn.Module | list[Tensor]) -> torch.device:
+    listed = params.parameters() if isinstance(params, nn.Module) else params
+    return next((t.device for t in listed), torch.device("cpu"))
