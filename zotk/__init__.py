@@ -1,16 +1,19 @@
 """Zeroth-order optimisation in function space: estimators, kernels, hierarchy, evidence."""
 
+from zotk.estimators.check_law import check_law
 from zotk.estimators.directions import Law
 from zotk.estimators.laws import (
     Coordinate,
     Gaussian,
     Laplace,
+    LowRank,
     Orthogonal,
     Rademacher,
     Sphere,
     StudentT,
 )
 from zotk.estimators.log import Log
+from zotk.estimators.masked import Masked
 from zotk.estimators.record import Estimate, join, replay_
 from zotk.estimators.two_point import backward, grad, measure
 from zotk.evidence.across import across
@@ -45,6 +48,8 @@ __all__ = [
     "Laplace",
     "Law",
     "Log",
+    "LowRank",
+    "Masked",
     "MeanSquare",
     "Orthogonal",
     "Rademacher",
@@ -54,6 +59,7 @@ __all__ = [
     "Underpowered",
     "across",
     "backward",
+    "check_law",
     "cnn",
     "coloring",
     "compress",

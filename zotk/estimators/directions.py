@@ -7,6 +7,7 @@ estimators of :mod:`zotk.estimators.two_point` unbiased for the smoothed gradien
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -45,7 +46,15 @@ def own(seed: int, k: int, device: torch.device) -> torch.Generator:
 
 
 class Law(ABC):
-    """A law of random directions in R^d, for every d."""
+    """A law of random directions in R^d, for every d.
+
+    A law of your own is a subclass with `_draw` (n rows of R^d from a generator), the moments it
+    declares, and `standardized`; if entries of different tensors depend on one another, or on
+    their shapes, `pieces` as well. It should be a frozen dataclass, so that records can be
+    compared. :func:`zotk.check_law` draws and compares with what it declares.
+    """
+
+    by_tensor: ClassVar[bool] = False  # do pieces depend on shapes, or are most entries 0?
 
     def sample(
         self,

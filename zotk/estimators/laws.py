@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,16 @@ from torch import Tensor
 from zotk.arguments import integer, positive, real
 from zotk.estimators.directions import Law, Pieces, own
 
-__all__ = ["Coordinate", "Gaussian", "Laplace", "Orthogonal", "Rademacher", "Sphere", "StudentT"]
+__all__ = [
+    "Coordinate",
+    "Gaussian",
+    "Laplace",
+    "LowRank",
+    "Orthogonal",
+    "Rademacher",
+    "Sphere",
+    "StudentT",
+]
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,8 @@ class Sphere(Law):
 class Coordinate(Law):
     """√d e_i with i uniform: one scaled coordinate, drawn with replacement, without a sign."""
 
+    by_tensor: ClassVar[bool] = True
+
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         i = torch.randint(0, d, (n, 1), generator=generator, device=device)
         zeros = torch.zeros(n, d, dtype=dtype, device=device)
@@ -222,6 +234,50 @@ class Coordinate(Law):
             return z
 
         return Pieces(piece, len(like))
+
+
+@dataclass(frozen=True)
+class LowRank(Law):
+    """Matrices AB'/√rank with independent standard normal entries; vectors dense and normal.
+
+    A tensor of shape (m, …) counts as a matrix of m rows. E[zz'] = I. An entry of a matrix has
+    the kurtosis 3(1 + 2/rank); along a gradient of rank one so has the slope (a dense Gaussian
+    has 3), which is what a low rank costs.
+    """
+
+    rank: int
+
+    by_tensor: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        integer("rank", self.rank, 1)
+
+    def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
+        return torch.randn(n, d, generator=generator, dtype=dtype, device=device)
+
+    def pieces(self, like: Sequence[Tensor], seed: int) -> Pieces:
+        dense = super().pieces(like, seed)
+
+        def piece(k: int) -> Tensor:
+            t = like[k]
+            if t.dim() < 2 or t.numel() == 0:
+                return dense[k]
+            m, n = t.shape[0], t.numel() // t.shape[0]
+            wide = torch.float32 if torch.finfo(t.dtype).bits < 32 else t.dtype
+            options: Any = {"generator": own(seed, k, t.device), "dtype": wide, "device": t.device}
+            a, b = torch.randn(m, self.rank, **options), torch.randn(self.rank, n, **options)
+            return (a @ b).div_(math.sqrt(self.rank)).view(t.shape).to(t.dtype)
+
+        return Pieces(piece, len(like))
+
+    def second_moment(self, d: int) -> float:
+        return 1.0
+
+    def kurtosis(self, d: int) -> float:
+        raise ValueError(f"{self} has no kurtosis in R^{d} alone: it depends on the shapes")
+
+    def standardized(self) -> "LowRank":
+        return self
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from zotk.arguments import real
 from zotk.estimators.directions import Law, Pieces, own
-from zotk.estimators.laws import Coordinate, Orthogonal
+from zotk.estimators.laws import Orthogonal
 
 Direction = Callable[[int], Sequence[Tensor]]  # the pieces of direction p
 _SAMPLE = 1024  # entries of a tensor that tell whether it moves
@@ -132,9 +132,9 @@ def resolvable(theta: Sequence[Tensor], pieces: Iterable[Tensor], eps: float) ->
 def resolvable_sample(theta: Mapping[str, Tensor], law: Law, seed: int, eps: float) -> None:
     """As `resolvable`, for directions of a law, on up to `_SAMPLE` entries of each tensor.
 
-    A direction of `Coordinate` is nearly all zeros: there the whole of it.
+    Where a piece depends on the shape of its tensor, or is nearly all zeros, the whole of it.
     """
-    seen = theta if isinstance(law, Coordinate) else {k: sample(t) for k, t in theta.items()}
+    seen = theta if law.by_tensor else {k: sample(t) for k, t in theta.items()}
     _judge(seen, drawn(law, list(seen.values()), [seed])(0), eps)
 
 
