@@ -15,8 +15,6 @@ passes or fails.
 """
 
 import multiprocessing
-import resource
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,25 +25,12 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 import zotk
+from ci.bench_steps import steps
+from ci.bench_tools import peak, timed
 from ci.console import any_locale
 from zotk.networks.contract import Model
 
 PART = 300  # draws of the plain loops that are really timed
-
-
-def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
-    """Least of the wall times in seconds, and the last result."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        result = work()
-        times.append(time.perf_counter() - start)
-    return min(times), result
-
-
-def peak() -> float:
-    """The most memory the process has held so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def nzk_repeated(x: Tensor, draws: int, generator: torch.Generator) -> Tensor:
@@ -326,6 +311,7 @@ def main() -> None:
     """All benchmarks."""
     any_locale()
     torch.set_num_threads(1)
+    steps()
     kernels()
     descent()
     tangents()

@@ -15,6 +15,8 @@ from ci.mutants.tests import judges, sources
 LEFT_OUT = {
     "zotk/lessons/figures.py": "the looks of figures",
     "ci/bench.py": "times, which no test asks for",
+    "ci/bench_steps.py": "times, which no test asks for",
+    "ci/bench_tools.py": "times, which no test asks for",
     "ci/browse.py": "runs in Chromium",
     "ci/lab.py": "starts JupyterLab",
     "ci/mutants/": "the judge itself",
