@@ -64,4 +64,5 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt -c constraints.txt $(PIP_ARGS)
 	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	$(PY) -m ci.axe
 	@touch $@

@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import budget, explorers, gpu, messages, previews
+from ci import budget, explorers, gpu, markup, messages, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -29,8 +29,6 @@ from ci.run import TIED, environment, only_one
 
 INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
 NUMPY = re.compile(r"np\.(?:float|int)\d+\((.*)\)")  # how numpy 2 shows a scalar
-# names, punctuation and space in code have the colour of plain text: half of a chapter's HTML
-PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
 MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
@@ -137,15 +135,14 @@ def make(root: Path, source: Path) -> Path:
 
 
 def complete(source: Path, site: Path) -> None:
-    """Add the frames of explorers, leave out what no reader needs."""
+    """Add the frames of explorers, leave out what no reader needs, mend the theme's HTML."""
     if (source / "explorers").exists():
         shutil.copytree(source / "explorers", site / "explorers")
     for file in site.rglob("*.map"):
         file.unlink()
     shutil.rmtree(site / "_static/locales", ignore_errors=True)  # the theme's other languages
     for page in site.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(PLAIN_TOKEN.sub(r"\1", text), encoding="utf-8")
+        page.write_text(markup.mended(page.read_text(encoding="utf-8")), encoding="utf-8")
     for download in (site / "_sources/chapters").glob("*.ipynb"):
         notebook = nbformat.read(download, as_version=4)
         nbformat.write(without_pictures(notebook), download)

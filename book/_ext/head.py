@@ -97,7 +97,8 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><title>No such page</title></head>'
-        '<body style="font-family: sans-serif; margin: 2rem"><main><h1>No such page</h1>'
+        '<body style="font-family: sans-serif; margin: 2rem; background: Canvas">'
+        "<main><h1>No such page</h1>"
         f'<p>Perhaps it has moved: see the <a href="{home}">title page</a>.</p>'
         "</main></body></html>\n",
         encoding="utf-8",
