@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import budget, explorers, gpu, markup, messages, previews
+from ci import budget, downloads, explorers, gpu, markup, messages, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -134,7 +134,7 @@ def make(root: Path, source: Path) -> Path:
     return fresh / "_build/html"
 
 
-def complete(source: Path, site: Path) -> None:
+def complete(root: Path, source: Path, site: Path) -> None:
     """Add the frames of explorers, leave out what no reader needs, mend the theme's HTML."""
     if (source / "explorers").exists():
         shutil.copytree(source / "explorers", site / "explorers")
@@ -143,19 +143,8 @@ def complete(source: Path, site: Path) -> None:
     shutil.rmtree(site / "_static/locales", ignore_errors=True)  # the theme's other languages
     for page in site.rglob("*.html"):
         page.write_text(markup.mended(page.read_text(encoding="utf-8")), encoding="utf-8")
-    for download in (site / "_sources/chapters").glob("*.ipynb"):
-        notebook = nbformat.read(download, as_version=4)
-        nbformat.write(without_pictures(notebook), download)
+    downloads.prepare(site, root)
     previews.write(site)
-
-
-def without_pictures(notebook: Any) -> Any:
-    """A notebook to download: it draws its figures when it runs, the page shows them already."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            for kind in [kind for kind in output.get("data", {}) if "image/" in kind]:
-                del output["data"][kind]
-    return notebook
 
 
 def complete_redirect(site: Path) -> None:
@@ -195,7 +184,7 @@ def build(root: Path, profile: str = "quick", seed: int = 0) -> tuple[Path, bool
     if is_current(site, inputs):
         return site, False
     new = make(root, source)
-    complete(source, new)
+    complete(root, source, new)
     complete_redirect(new)
     if heavy := list(budget.excess(new)):
         raise BuildError("\n".join(heavy))

@@ -25,6 +25,7 @@ from zotk.lessons.data import digits, images, linear_task, sphere
 from zotk.lessons.figures import COLOURS, frame_player, use_style
 from zotk.lessons.mat import official_arrays
 from zotk.lessons.models import cnn, mlp, tower
+from zotk.lessons.prose import glue
 from zotk.networks.contract import Residual, functional
 from zotk.theory.descent import Curve, gradient_descent
 from zotk.theory.mean_square import MeanSquare, mean_square
@@ -60,6 +61,7 @@ __all__ = [
     "digits",
     "frame_player",
     "functional",
+    "glue",
     "grad",
     "gradient_descent",
     "hzo_backward",

@@ -1,4 +1,5 @@
-"""Generated pages: ``{atlas}``, ``{errata}``, ``{statistics}``, ``{evidence-summary}``.
+"""Generated pages: ``{atlas}``, ``{errata}``, ``{statistics}``,
+``{evidence-summary}``, ``{prerequisites}``.
 
 A directive leaves a slot; slots are filled when a page is written, when all claims are known.
 """
@@ -6,6 +7,7 @@ A directive leaves a slot; slots are filled when a page is written, when all cla
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import prerequisites
 from atlas_graph import Vertex, svg
 from atlas_html import Cell, code, html, joined, number, scroller, seconds, table, text
 from atlas_html import setup as setup_html
@@ -389,6 +391,7 @@ PARTS: dict[str, Callable[[View], list[nodes.Node]]] = {
     "statistics elsewhere": elsewhere_table,
     "statistics build": build_table,
     "evidence-summary": summary,
+    "prerequisites": lambda view: prerequisites.listed(view.app.env, view.chapter),
 }
 
 
@@ -472,7 +475,8 @@ def claim_status(
 def setup(app: Sphinx) -> None:
     """Register directives and slots."""
     setup_html(app)
-    for name in ("atlas", "errata", "statistics", "evidence-summary"):
+    prerequisites.setup(app)
+    for name in {part.split()[0] for part in PARTS}:
         app.add_directive(name, Generated)
     app.add_node(slot)
     app.add_node(status_slot)
