@@ -1,8 +1,8 @@
 """What stands around a page: metadata in its head, licence and citation at a chapter's foot.
 
-`book_repository` in `_config.yml` names the repository, https://github.com/OWNER/NAME: then pages
-have links to it, to edit, to report and to launch; without it they have none. A sitemap needs the
-site's address, `html_baseurl`.
+`book_repository` in `_config.yml` names the repository, https://github.com/OWNER/NAME. Then pages
+have links to it, to edit, to report and to launch, and name the address of GitHub Pages as their
+own, with a sitemap; `html_baseurl` names another one. Without it they have none of these.
 """
 
 import re
@@ -18,9 +18,11 @@ LONGEST = 200  # characters of a description
 
 
 def links(app: Sphinx, config: Config) -> None:
-    """At ``config-inited``: the theme's buttons, if a repository is named."""
+    """At ``config-inited``: the theme's buttons and the site's address, if a repository is named."""
     if not config.book_repository:
         return
+    *_, owner, name = config.book_repository.rstrip("/").split("/")
+    config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{name}/"
     config.html_theme_options |= {
         "repository_url": config.book_repository,
         "path_to_docs": "chapters",

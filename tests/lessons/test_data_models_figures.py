@@ -96,6 +96,15 @@ def test_frame_player_refuses_too_many_or_none():
     assert plt.get_fignums() == []
 
 
+def test_a_heat_map_says_its_scale():
+    fig, ax = plt.subplots()
+    image = zotk.heat_map(ax, torch.tensor([[0.0, 2.0], [-0.5, 1.0]]), title="K")
+    assert image.get_array().tolist() == [[0.0, 2.0], [-0.5, 1.0]] and ax.get_title() == "K"
+    (bar,) = [axes for axes in fig.axes if axes is not ax]
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["-0.5", "2"]
+    plt.close(fig)
+
+
 # ---- prose ----
 
 
