@@ -11,7 +11,7 @@ P =
 READY := .venv/ready
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab chapter verify browse fresh bench gpu mutants clean
+.PHONY: help book test check lab chapter verify browse pdf fresh bench gpu mutants clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -45,6 +45,9 @@ verify: $(READY) ## all checks under another seed of the book: SEED=7
 
 browse: book ## open every page in headless Chromium
 	$(PY) -m ci.browse build/html
+
+pdf: book ## print the whole book as one PDF with headless Chromium
+	$(PY) -m ci.pdf build/html
 
 fresh: book ## run a downloaded notebook in an environment of its own
 	PIP_ARGS="$(PIP_ARGS)" $(PY) -m ci.downloads

@@ -148,23 +148,31 @@ def claims_table(view: View) -> list[nodes.Node]:
                 _below(code(placed.claim.id)),
             ],
             [view.status(placed.claim)],
-            text(placed.claim.tag),
-            text(placed.claim.verdict),
+            [nodes.Text(placed.claim.tag), _below(nodes.Text(placed.claim.verdict))],
             view.source(placed),
             view.chapter(placed.docname),
             joined(view.number(other) for other in placed.claim.uses) or text("–"),
         )
         for placed in view.placed
     ]
-    head = ("Claim", "Status", "Tag", "Verdict", "Source", "Chapter", "Rests on")
+    head = ("Claim", "Status", "Tag and verdict", "Source", "Chapter", "Rests on")
     counts = nodes.paragraph(
         "",
         f"{total.verified} of {evidence.counted(total.claims, 'claim')} verified, "
         f"by {evidence.counted(total.checks, 'check')} "
         f"that reject {evidence.counted(total.rejected, 'twin')}.",
     )
-    ids = [f"row-{placed.claim.id}" for placed in view.placed]
-    return [counts, table("All claims, in reading order", head, rows, ids)]
+    facts = [
+        {
+            "id": f"row-{placed.claim.id}",
+            "data_tag": placed.claim.tag,
+            "data_verdict": placed.claim.verdict,
+            "data_source": placed.claim.source.partition(",")[0],
+            "data_chapter": placed.claim.chapter,
+        }
+        for placed in view.placed
+    ]
+    return [counts, table("All claims, in reading order", head, rows, facts)]
 
 
 def claims_graph(view: View) -> list[nodes.Node]:
