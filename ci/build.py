@@ -142,7 +142,8 @@ def complete(root: Path, source: Path, site: Path) -> None:
         file.unlink()
     shutil.rmtree(site / "_static/locales", ignore_errors=True)  # the theme's other languages
     for page in site.rglob("*.html"):
-        page.write_text(markup.mended(page.read_text(encoding="utf-8")), encoding="utf-8")
+        text = markup.mended(page.read_text(encoding="utf-8"))
+        page.write_text(markup.sized(text, page.parent), encoding="utf-8")
     downloads.prepare(site, root)
     previews.write(site)
 

@@ -5,6 +5,8 @@ theme no longer needs finds nothing.
 """
 
 import re
+import struct
+from pathlib import Path
 
 PATTERNS = [
     (re.compile(pattern), replacement)
@@ -31,8 +33,41 @@ PATTERNS = [
 ]
 
 
+# scripts that only the page of results needs, and some that need not hold up the text
+SEARCH = re.compile(
+    r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
+)
+HOLDING = re.compile(r'<script (?=[^>]*src="[^"]*_static/(?!documentation_options))(?!defer)')
+# icons: the theme's fonts draw them, too
+ICONS = re.compile(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
+PICTURE = re.compile(r'<img (?![^>]*\b(?:width|loading)=)([^>]*src="([^"]*_images/[^"]+)"[^>]*)>')
+SIZE = re.compile(r'<svg[^>]*? viewBox="0 0 ([\d.]+) ([\d.]+)"', re.DOTALL)
+PIXELS = 4 / 3  # in a point
+
+
 def mended(html: str) -> str:
-    """A page with all the changes."""
+    """A page with all the changes that need no other file."""
     for pattern, replacement in PATTERNS:
         html = pattern.sub(replacement, html)
+    html = ICONS.sub("", html)
+    if 'id="search-results"' not in html:
+        html = HOLDING.sub("<script defer ", SEARCH.sub("", html))
     return html
+
+
+def sized(html: str, folder: Path) -> str:
+    """A page of ``folder`` whose figures have a size before they are loaded, and load when near."""
+
+    def picture(found: re.Match[str]) -> str:
+        file = folder / found[2]
+        size = ""
+        if file.suffix == ".svg":
+            if box := SIZE.search(file.read_text(encoding="utf-8")[:2000]):
+                width, height = (round(float(side) * PIXELS) for side in box.groups())
+                size = f' width="{width}" height="{height}"'
+        elif file.suffix == ".png":
+            width, height = struct.unpack(">II", file.read_bytes()[16:24])
+            size = f' width="{width}" height="{height}"'
+        return f'<img loading="lazy"{size} {found[1]}>' if size else found[0]
+
+    return PICTURE.sub(picture, html)
