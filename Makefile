@@ -11,7 +11,7 @@ P =
 READY := .venv/ready
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help book test check lab chapter verify browse bench gpu mutants clean
+.PHONY: help book test check lab chapter verify browse pdf fresh bench gpu mutants clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -46,6 +46,12 @@ verify: $(READY) ## all checks under another seed of the book: SEED=7
 browse: book ## open every page in headless Chromium
 	$(PY) -m ci.browse build/html
 
+pdf: book ## print the whole book as one PDF with headless Chromium
+	$(PY) -m ci.pdf build/html
+
+fresh: book ## run a downloaded notebook in an environment of its own
+	PIP_ARGS="$(PIP_ARGS)" $(PY) -m ci.downloads
+
 bench: $(READY) ## speed beside plain code: times, ratios, errors of one run
 	$(PY) -m ci.bench
 
@@ -64,4 +70,5 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt -c constraints.txt $(PIP_ARGS)
 	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	$(PY) -m ci.axe
 	@touch $@

@@ -2,11 +2,11 @@
 
     python -m ci.browse build/html --shots build/shots
 
-A page fails on: a request to anyone but this server, a failed request, a script error, an unset
-formula, an explorer without sliders, a broken image or one without a text alternative, a slider
-without an accessible name or deaf to the arrow keys, an id used twice, text of too little contrast
-in the light or the dark theme, content wider than a phone. The faults of ci.links are listed too.
-The figures go to one contact sheet (ci.contact).
+A page fails on: a rule of axe-core in the light or the dark theme, on a desk or a phone; a request
+to anyone but this server, a failed request, a script error, an unset formula, an explorer without
+sliders, a broken image or one without a text alternative, a slider deaf to the arrow keys, content
+wider than a phone. The faults of ci.links are listed too. The figures go to one contact sheet
+(ci.contact).
 """
 
 import argparse
@@ -25,10 +25,11 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ci import contact, links
+from ci import axe, contact, links
 from ci.browser import (
     DESKTOP,
     PHONE,
+    Viewport,
     chromium,
     dress,
     logs,
@@ -39,7 +40,7 @@ from ci.browser import (
     unrolled,
 )
 from ci.console import any_locale
-from ci.probes import CHANGED, CONTRAST, FACTS, UNFOLD, WATCH, WIDTH
+from ci.probes import CHANGED, FACTS, UNFOLD, WATCH, WIDTH
 
 OWN_SCHEMES = ("data", "blob", "about")
 SLIDERS = "[role=slider], input[type=range]"
@@ -86,17 +87,6 @@ def judge_console(entries: Iterable[dict[str, Any]], known: Iterable[str]) -> li
     ]
 
 
-def judge_contrast(theme: str, texts: list[dict[str, Any]]) -> list[str]:
-    """One line for the worst of the texts that stand out too little: [] when there is none."""
-    if not texts:
-        return []
-    worst = min(texts, key=lambda text: text["ratio"] / text["least"])
-    return [
-        f"contrast, {theme} theme: {worst['ratio']:.2f} < {worst['least']} at {worst['where']} "
-        f"{worst['text']!r} ({worst['fore']} on {worst['back']}; {len(texts)} elements in all)"
-    ]
-
-
 # ---- one page ------------------------------------------------------------------------------------
 
 
@@ -110,6 +100,15 @@ def _press(driver: webdriver.Chrome, slider: WebElement) -> str | None:
     if driver.execute_async_script(CHANGED, slider):
         return None
     return f"slider {name['name']!r}: an arrow key changes nothing that is shown"
+
+
+def _accessible(driver: webdriver.Chrome, view: Viewport) -> list[str]:
+    """Faults that axe-core finds on a page in both themes."""
+    faults = []
+    for theme in contact.THEMES:
+        dress(driver, theme)
+        faults += axe.judge(f"{theme} theme, {view.width} px", axe.examine(driver))
+    return faults
 
 
 class Visit(NamedTuple):
@@ -139,9 +138,7 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> Visi
         for slider in driver.find_elements(By.CSS_SELECTOR, SLIDERS):
             faults += [fault for fault in [_press(driver, slider)] if fault]
         driver.execute_script(UNFOLD)
-        for theme in ("dark", "light"):
-            dress(driver, theme)
-            faults += judge_contrast(theme, driver.execute_script(CONTRAST))
+        faults += _accessible(driver, DESKTOP)
         for kind, cases in driver.execute_script(FACTS).items():
             said = [links.alt_fault(*c) if kind == "img" else f"{kind}: {c}" for c in cases]
             faults += [fault for fault in said if fault]
@@ -152,6 +149,7 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> Visi
         with unrolled(driver, PHONE):
             shoot(driver, shots / f"{stem}-phone.png")
         driver.execute_script(UNFOLD)
+        faults += _accessible(driver, PHONE)
         width, wide = driver.execute_script(WIDTH)
         if width > PHONE.width:
             faults.append(f"{width} px wide on a phone of {PHONE.width}: {', '.join(wide)}")

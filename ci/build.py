@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import budget, explorers, gpu, messages, previews
+from ci import budget, downloads, explorers, gpu, markup, messages, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -29,8 +29,6 @@ from ci.run import TIED, environment, only_one
 
 INPUTS = ("_config.yml", "requirements.txt", "constraints.txt", "pyproject.toml")
 NUMPY = re.compile(r"np\.(?:float|int)\d+\((.*)\)")  # how numpy 2 shows a scalar
-# names, punctuation and space in code have the colour of plain text: half of a chapter's HTML
-PLAIN_TOKEN = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
 MADE_OF = ".made-of.json"  # in the site: digests of its inputs and of itself
 REDIRECT = """<!DOCTYPE html>
 <html lang="en">
@@ -136,29 +134,18 @@ def make(root: Path, source: Path) -> Path:
     return fresh / "_build/html"
 
 
-def complete(source: Path, site: Path) -> None:
-    """Add the frames of explorers, leave out what no reader needs."""
+def complete(root: Path, source: Path, site: Path) -> None:
+    """Add the frames of explorers, leave out what no reader needs, mend the theme's HTML."""
     if (source / "explorers").exists():
         shutil.copytree(source / "explorers", site / "explorers")
     for file in site.rglob("*.map"):
         file.unlink()
     shutil.rmtree(site / "_static/locales", ignore_errors=True)  # the theme's other languages
     for page in site.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(PLAIN_TOKEN.sub(r"\1", text), encoding="utf-8")
-    for download in (site / "_sources/chapters").glob("*.ipynb"):
-        notebook = nbformat.read(download, as_version=4)
-        nbformat.write(without_pictures(notebook), download)
+        text = markup.mended(page.read_text(encoding="utf-8"))
+        page.write_text(markup.sized(text, page.parent), encoding="utf-8")
+    downloads.prepare(site, root)
     previews.write(site)
-
-
-def without_pictures(notebook: Any) -> Any:
-    """A notebook to download: it draws its figures when it runs, the page shows them already."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            for kind in [kind for kind in output.get("data", {}) if "image/" in kind]:
-                del output["data"][kind]
-    return notebook
 
 
 def complete_redirect(site: Path) -> None:
@@ -198,7 +185,7 @@ def build(root: Path, profile: str = "quick", seed: int = 0) -> tuple[Path, bool
     if is_current(site, inputs):
         return site, False
     new = make(root, source)
-    complete(source, new)
+    complete(root, source, new)
     complete_redirect(new)
     if heavy := list(budget.excess(new)):
         raise BuildError("\n".join(heavy))

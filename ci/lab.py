@@ -2,16 +2,42 @@
 
     python -m ci.lab [OPTION OF JUPYTERLAB …]
 
-Saving a notebook rewrites the chapter's markdown, and the other way round. Settings of the
-user's Jupyter, IPython and matplotlib do not apply, so that a chapter runs here as in the book.
+Pairing makes the notebooks and leaves the markdown as it is. Saving a notebook rewrites the
+chapter's markdown, and the other way round. Settings of the user's Jupyter, IPython and matplotlib
+do not apply, so that a chapter runs here as in the book; nor does JupyterLab ask for its news.
 """
 
 import os
-import subprocess
 import sys
+from pathlib import Path
 
-from ci.chapters import ROOT, written
+import jupytext
+from jupytext.combine import combine_inputs_with_outputs
+
+from ci.chapters import ROOT, read, written
 from ci.run import environment
+
+OPTIONS = (
+    "--LabApp.default_url=/lab/tree/chapters",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.news_url=None",
+)
+
+
+def pair(source: Path) -> None:
+    """Bring the notebook beside a chapter up to date; keep the outputs of cells that stay.
+
+    It gets the time of its source, since jupytext takes the inputs from the later of the two. A
+    later notebook holds work that a session has not saved in both, and stays.
+    """
+    notebook, time = source.with_suffix(".ipynb"), source.stat().st_mtime_ns
+    made = read(source)
+    if notebook.exists():
+        if notebook.stat().st_mtime_ns > time:
+            return
+        made = combine_inputs_with_outputs(made, jupytext.read(notebook))
+    jupytext.write(made, notebook)
+    os.utime(notebook, ns=(time, time))
 
 
 def main(options: list[str]) -> None:
@@ -19,13 +45,11 @@ def main(options: list[str]) -> None:
     env = environment(ROOT, "full")
     for runner_only in ("JPY_PARENT_PID", "JUPYTER_PATH"):
         del env[runner_only]
-    sources = [f"chapters/{name}.md" for name in written(ROOT)]
-    if sources:
-        pair = [sys.executable, "-m", "jupytext", "--quiet", "--sync", *sources]
-        subprocess.run(pair, cwd=ROOT, env=env, check=True)
+    for name in written(ROOT):
+        pair(ROOT / "chapters" / f"{name}.md")
     os.chdir(ROOT)
     lab = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}"]  # of jupytext.toml
-    os.execve(sys.executable, [*lab, "--LabApp.default_url=/lab/tree/chapters", *options], env)
+    os.execve(sys.executable, [*lab, *OPTIONS, *options], env)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ HEAD = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>t</title>'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     "<style>body{background:#fff;color:#222} html[data-theme=dark] body{background:#111;color:#eee}"
-    "</style></head><body>"
+    "</style></head><body><main><h1>t</h1>"
 )
 SLIDER = (
     '<section><input type="range" style="height: 24px" min="0" max="3" value="1" id="k" {name}>'
@@ -35,6 +35,8 @@ PAGES = {
     "wide": '<div style="width: 900px">wide</div>',
     "faint": '<p style="color: #aaa">faint words</p>',
     "faint-in-the-dark": '<p style="color: #333">words for daylight only</p>',
+    "faint-on-a-phone": "<style>@media (width < 500px) { p { color: #aaa } }</style><p>words</p>",
+    "nested": '<details><summary>all <a href="sound.html">of it</a></summary>x</details>',
     "dead-explorer": '<div class="explorer"><img src="dot.svg" alt="a dot"></div>',
     "small-slider": LIVE.format(name='aria-label="knob"').replace("24px", "16px"),
     "tab-stop": '<mjx-container tabindex="0">x</mjx-container>',
@@ -47,12 +49,14 @@ EXPECTED = {
     "raw-formula": "unset formula",
     "no-alt": "img without alt",
     "empty-alt": "img with an empty alt, not marked as decoration",
-    "slider-name": "slider without a name",
+    "slider-name": "label, light theme, 1280 px",
     "deaf-slider": "slider 'knob': an arrow key changes nothing",
-    "same-id": "duplicate id: a",
+    "same-id": "duplicate-id, light theme, 1280 px",
     "wide": "908 px wide on a phone of 390",
-    "faint": "contrast, light theme",
-    "faint-in-the-dark": "contrast, dark theme",
+    "faint": "color-contrast, light theme, 1280 px",
+    "faint-in-the-dark": "color-contrast, dark theme, 1280 px",
+    "faint-on-a-phone": "color-contrast, light theme, 390 px",
+    "nested": "nested-interactive, light theme, 1280 px",
     "dead-explorer": "explorer without sliders",
     "small-slider": "slider less than 24 px high",
     "tab-stop": "formula that is a tab stop: x",
@@ -67,7 +71,7 @@ def found(tmp_path_factory):
         '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
     )
     for name, body in PAGES.items():
-        (site / f"{name}.html").write_text(f"{HEAD}{body}</body></html>", encoding="utf-8")
+        (site / f"{name}.html").write_text(f"{HEAD}{body}</main></body></html>", encoding="utf-8")
     shots = site.parent / "shots"
     faults = {}
     seconds, browser.SETTLE_SECONDS = browser.SETTLE_SECONDS, 1

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 from claims_book import ROOT, TWO, Book, record, twin
+from jinja2 import Template
 
 from ci import previews
 
@@ -599,11 +600,25 @@ def test_metadata_and_links_that_one_setting_brings(tmp_path: Path) -> None:
     )
 
     options: dict[str, Any] = {}
-    config = SimpleNamespace(book_repository="", html_theme_options=options)
+    config = SimpleNamespace(
+        book_repository="", html_theme_options=options, html_baseurl="", html_context={}
+    )
+    app, context = SimpleNamespace(config=config), dict[str, Any]()
     head = importlib.import_module("head")
     head.links(None, config)
-    assert config.html_theme_options == {}
+    head.launch(app, "chapters/two", "", context, None)
+    assert config.html_theme_options == {} and config.html_baseurl == "" and context == {}
     config.book_repository = "https://github.com/a/b"
     head.links(None, config)
     assert config.html_theme_options["repository_url"] == "https://github.com/a/b"
     assert config.html_theme_options["use_issues_button"]
+    assert config.html_baseurl == "https://a.github.io/b/"
+    edit = Template(config.html_context["edit_page_url_template"])
+    for file, path in {"chapters/x.ipynb": "chapters/x.md", "intro.md": "book/intro.md"}.items():
+        assert edit.render(file_name=file) == f"https://github.com/a/b/edit/main/{path}"
+    head.launch(app, "intro", "", context, None)
+    assert context == {}
+    head.launch(app, "chapters/two", "", context, None)
+    ((colab, binder),) = (group["buttons"] for group in context["header_buttons"])
+    assert colab["url"].endswith("/github/a/b/blob/notebooks/two.ipynb")
+    assert binder["url"].endswith("/gh/a/b/notebooks?urlpath=lab/tree/two.ipynb")

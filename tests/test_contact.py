@@ -12,7 +12,7 @@ HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     "<style>body{background:#fff;color:#222} html[data-theme=dark] body{background:#111;color:#eee}"
     "html[data-theme=dark] img {filter: invert(1)} img {vertical-align: top}"
-    ".claims-scroll{width:300px;overflow:auto}</style></head><body>"
+    ".claims-scroll{width:300px;overflow:auto}</style></head><body><main><h1>t</h1>"
 )
 ONE = (
     '<figure id="fig-map"><img src="dot.svg" alt="A red &lt;dot&gt;.">'
@@ -79,7 +79,7 @@ def shots(tmp_path_factory):
         '<rect width="50" height="40" fill="red"/></svg>'
     )
     for name, body in {"index": "", "one": ONE, "two": TWO}.items():
-        (site / f"{name}.html").write_text(f"{HEAD}{body}</body></html>", encoding="utf-8")
+        (site / f"{name}.html").write_text(f"{HEAD}{body}</main></body></html>", encoding="utf-8")
     folder = tmp_path_factory.mktemp("shots")
     (folder / "figures-07.png").touch()  # of a book with more figures
     assert browse.browse(site, folder, ["index.html", "two.html", "one.html"]) == {}

@@ -57,3 +57,15 @@ def test_the_chapter_of_the_readme_runs_as_printed(monkeypatch):
             exec(cell.source, scope)
     found = [json.loads(json.dumps(asdict(record))) for record in records]
     assert len(found) == 1 and not evidence.faults(found[0])
+
+
+def test_captions_name_no_colour_that_the_dark_theme_turns_over():
+    """Light and dark change places there, but in figures of cells with the tag colour-scale."""
+    turned = re.compile(r"\b(black|white|pal|dark|bright|light)(e|er|est)?\b", re.IGNORECASE)
+    for chapter in sorted((ROOT / "chapters").glob("*.md")):
+        for cell in jupytext.read(chapter, fmt="md:myst").cells:
+            if "colour-scale" not in cell.metadata.get("tags", []):
+                shown = cell.metadata.get("mystnb", {})
+                words = [shown.get("image", {}).get("alt"), shown.get("figure", {}).get("caption")]
+                for text in filter(None, words):
+                    assert not turned.search(text), (chapter.name, text)

@@ -26,9 +26,10 @@ from zotk.kernels.average import KernelEstimate
 from zotk.kernels.linear import nzk, nzk_samples, zo_kernel
 from zotk.kernels.tangent import ntk, zo_entk
 from zotk.lessons.data import digits, images, linear_task, sphere
-from zotk.lessons.figures import COLOURS, frame_player, use_style
+from zotk.lessons.figures import COLOURS, frame_player, heat_map, use_style
 from zotk.lessons.mat import official_arrays
 from zotk.lessons.models import cnn, mlp, tower
+from zotk.lessons.prose import glue
 from zotk.networks.contract import Residual, functional
 from zotk.theory.descent import Curve, gradient_descent
 from zotk.theory.mean_square import MeanSquare, mean_square
@@ -68,8 +69,10 @@ __all__ = [
     "digits",
     "frame_player",
     "functional",
+    "glue",
     "grad",
     "gradient_descent",
+    "heat_map",
     "hzo_backward",
     "hzo_cost",
     "hzo_gradients",

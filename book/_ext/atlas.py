@@ -1,4 +1,5 @@
-"""Generated pages: ``{atlas}``, ``{errata}``, ``{statistics}``, ``{evidence-summary}``.
+"""Generated pages: ``{atlas}``, ``{errata}``, ``{statistics}``,
+``{evidence-summary}``, ``{prerequisites}``.
 
 A directive leaves a slot; slots are filled when a page is written, when all claims are known.
 """
@@ -6,6 +7,7 @@ A directive leaves a slot; slots are filled when a page is written, when all cla
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import prerequisites
 from atlas_graph import Vertex, svg
 from atlas_html import Cell, code, html, joined, number, scroller, seconds, table, text
 from atlas_html import setup as setup_html
@@ -146,23 +148,31 @@ def claims_table(view: View) -> list[nodes.Node]:
                 _below(code(placed.claim.id)),
             ],
             [view.status(placed.claim)],
-            text(placed.claim.tag),
-            text(placed.claim.verdict),
+            [nodes.Text(placed.claim.tag), _below(nodes.Text(placed.claim.verdict))],
             view.source(placed),
             view.chapter(placed.docname),
             joined(view.number(other) for other in placed.claim.uses) or text("–"),
         )
         for placed in view.placed
     ]
-    head = ("Claim", "Status", "Tag", "Verdict", "Source", "Chapter", "Rests on")
+    head = ("Claim", "Status", "Tag and verdict", "Source", "Chapter", "Rests on")
     counts = nodes.paragraph(
         "",
         f"{total.verified} of {evidence.counted(total.claims, 'claim')} verified, "
         f"by {evidence.counted(total.checks, 'check')} "
         f"that reject {evidence.counted(total.rejected, 'twin')}.",
     )
-    ids = [f"row-{placed.claim.id}" for placed in view.placed]
-    return [counts, table("All claims, in reading order", head, rows, ids)]
+    facts = [
+        {
+            "id": f"row-{placed.claim.id}",
+            "data_tag": placed.claim.tag,
+            "data_verdict": placed.claim.verdict,
+            "data_source": placed.claim.source.partition(",")[0],
+            "data_chapter": placed.claim.chapter,
+        }
+        for placed in view.placed
+    ]
+    return [counts, table("All claims, in reading order", head, rows, facts)]
 
 
 def claims_graph(view: View) -> list[nodes.Node]:
@@ -389,6 +399,7 @@ PARTS: dict[str, Callable[[View], list[nodes.Node]]] = {
     "statistics elsewhere": elsewhere_table,
     "statistics build": build_table,
     "evidence-summary": summary,
+    "prerequisites": lambda view: prerequisites.listed(view.app.env, view.chapter),
 }
 
 
@@ -472,7 +483,8 @@ def claim_status(
 def setup(app: Sphinx) -> None:
     """Register directives and slots."""
     setup_html(app)
-    for name in ("atlas", "errata", "statistics", "evidence-summary"):
+    prerequisites.setup(app)
+    for name in {part.split()[0] for part in PARTS}:
         app.add_directive(name, Generated)
     app.add_node(slot)
     app.add_node(status_slot)

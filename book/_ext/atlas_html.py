@@ -1,6 +1,6 @@
 """HTML that docutils has no node for, and numbers as readers like them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 
 from docutils import nodes
@@ -43,20 +43,24 @@ def joined(cells: Iterable[Cell], glue: str = ", ") -> list[nodes.Node]:
 
 
 def table(
-    caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]], ids: Sequence[str] = ()
+    caption: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    facts: Sequence[Mapping[str, str]] = (),
 ) -> element:
     """A table that scrolls inside its own box; the first cell of a row is its header.
 
-    ``ids`` names the rows, for links to them.
+    ``facts`` are attributes of the rows, such as an id for links to it. A cell knows the title of
+    its column, which a narrow page shows beside it.
     """
     body = [
         html(
             "tr",
             html("th", *first, scope="row"),
-            *(html("td", *cell) for cell in rest),
-            id=name,
+            *(html("td", *cell, data_head=of) for cell, of in zip(rest, head[1:], strict=True)),
+            **fact,
         )
-        for (first, *rest), name in zip(rows, chain(ids, repeat("")), strict=False)
+        for (first, *rest), fact in zip(rows, chain(facts, repeat({})), strict=False)
     ]
     titles = [html("th", nodes.Text(title), scope="col") for title in head]
     grid = html(

@@ -37,16 +37,17 @@ class ClaimDomain(Domain):
 
     name = "claim"
     label = "Claims"
-    data_version = 2
+    data_version = 3
     initial_data: dict[str, Any] = {  # noqa: RUF012
         "claims": {},  # docname: [Placed]
         "bare": {},  # docname: [(line, kind, label)]
         "unproved": {},  # docname: [claim id]
         "figures": {},  # docname: [label]
         "generated": {},  # docname: [directive]
+        "needs": {},  # docname: [label of a page it needs]
         "seen": {},  # claim id: its evidence at the last build
     }
-    _BY_DOCUMENT = ("claims", "bare", "unproved", "figures", "generated")
+    _BY_DOCUMENT = ("claims", "bare", "unproved", "figures", "generated", "needs")
 
     def note(self, key: str, item: Any) -> None:
         """Remember ``item`` under ``key`` for the document being read."""

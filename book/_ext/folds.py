@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas import View
-from atlas_html import html
+from atlas_html import element, html
 from claim_domain import evidence_of
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -48,6 +48,20 @@ class FoldCells(SphinxPostTransform):
                 MOST,
                 location=self.env.docname,
             )
+
+
+class UnlinkSummaries(SphinxPostTransform):
+    """A summary is itself what one presses: the names of claims in it stay, as words."""
+
+    default_priority = 11  # after references resolved (10)
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        """Put what a link says in its place."""
+        for part in self.document.findall(element):
+            if part["tag"] == "summary":
+                for link in list(part.findall(nodes.reference)):
+                    link.replace_self(link.children)
 
 
 def _records(app: Sphinx, name: str) -> Mapping[int, Sequence[evidence.Record]]:
@@ -129,6 +143,7 @@ def _lines(part: nodes.Node) -> int:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the transform."""
+    """Register the transforms."""
     app.add_post_transform(FoldCells)
+    app.add_post_transform(UnlinkSummaries)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,8 @@
 """What stands around a page: metadata in its head, licence and citation at a chapter's foot.
 
-`book_repository` in `_config.yml` names the repository, https://github.com/OWNER/NAME: then pages
-have links to it, to edit, to report and to launch; without it they have none. A sitemap needs the
-site's address, `html_baseurl`.
+`book_repository` in `_config.yml` names the repository, https://github.com/OWNER/NAME. Then pages
+have links to it, to edit, to report and to launch, and name the address of GitHub Pages as their
+own, with a sitemap; `html_baseurl` names another one. Without it they have none of these.
 """
 
 import re
@@ -15,23 +15,66 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 LONGEST = 200  # characters of a description
+BRANCH = "notebooks"  # of the repository, where the notebooks lie that the buttons open
+# where the source of a page is, from what the site was built of
+SOURCE_OF = (
+    "{{ file_name.replace('.ipynb', '.md') if file_name.startswith('chapters/')"
+    " else 'book/' + file_name }}"
+)
 
 
 def links(app: Sphinx, config: Config) -> None:
-    """At ``config-inited``: the theme's buttons, if a repository is named."""
+    """At ``config-inited``: the theme's buttons and the site's address, with a repository."""
     if not config.book_repository:
         return
+    owner, name = _owner_and_name(config)
+    config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{name}/"
     config.html_theme_options |= {
         "repository_url": config.book_repository,
-        "path_to_docs": "chapters",
         "use_repository_button": True,
         "use_edit_page_button": True,
         "use_issues_button": True,
-        "launch_buttons": {
-            "colab_url": "https://colab.research.google.com",
-            "binderhub_url": "https://mybinder.org",
-        },
     }
+    config.html_context |= {
+        "edit_page_provider_name": "GitHub",
+        "edit_page_url_template": f"{config.book_repository}/edit/main/{SOURCE_OF}",
+    }
+
+
+def launch(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """At ``html-page-context``: a chapter's buttons that open its notebook elsewhere.
+
+    The notebooks lie on the branch that `publish.yml` makes of each published site.
+    """
+    if not app.config.book_repository or not page.startswith("chapters/"):
+        return
+    notebook = f"{Path(page).name}.ipynb"
+    place = "/".join(_owner_and_name(app.config))
+    addresses = {
+        "Colab": f"https://colab.research.google.com/github/{place}/blob/{BRANCH}/{notebook}",
+        "Binder": f"https://mybinder.org/v2/gh/{place}/{BRANCH}?urlpath=lab/tree/{notebook}",
+    }
+    buttons = [
+        {
+            "type": "link",
+            "url": url,
+            "text": name,
+            "tooltip": f"Open in {name}",
+            "icon": f"_static/images/logo_{name.lower()}.{'png' if name == 'Colab' else 'svg'}",
+        }
+        for name, url in addresses.items()
+    ]
+    group = {"type": "group", "label": "launch-buttons", "icon": "fas fa-rocket"}
+    context.setdefault("header_buttons", []).append(
+        {**group, "tooltip": "Open the notebook elsewhere", "buttons": buttons}
+    )
+
+
+def _owner_and_name(config: Config) -> tuple[str, str]:
+    *_, owner, name = config.book_repository.rstrip("/").split("/")
+    return owner, name
 
 
 def description(doctree: nodes.document | None) -> str:
@@ -97,7 +140,8 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><title>No such page</title></head>'
-        '<body style="font-family: sans-serif; margin: 2rem"><main><h1>No such page</h1>'
+        '<body style="font-family: sans-serif; margin: 2rem; background: Canvas">'
+        "<main><h1>No such page</h1>"
         f'<p>Perhaps it has moved: see the <a href="{home}">title page</a>.</p>'
         "</main></body></html>\n",
         encoding="utf-8",
@@ -118,5 +162,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("book_repository", "", "html", str)
     app.connect("config-inited", links)
     app.connect("html-page-context", describe)
+    app.connect("html-page-context", launch, priority=502)  # after the theme's buttons (501)
     app.connect("build-finished", finish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

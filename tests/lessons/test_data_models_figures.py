@@ -94,3 +94,34 @@ def test_frame_player_refuses_too_many_or_none():
     with pytest.raises(ValueError, match="alt"):
         zotk.frame_player(lambda a: draw(a, 1), {"a": iter([1])}, alt=lambda a: " ")
     assert plt.get_fignums() == []
+
+
+def test_a_heat_map_says_its_scale():
+    fig, ax = plt.subplots()
+    image = zotk.heat_map(ax, torch.tensor([[0.0, 2.0], [-0.5, 1.0]]), title="K")
+    assert image.get_array().tolist() == [[0.0, 2.0], [-0.5, 1.0]] and ax.get_title() == "K"
+    (bar,) = [axes for axes in fig.axes if axes is not ax]
+    assert [label.get_text() for label in bar.get_xticklabels()] == ["-0.5", "2"]
+    plt.close(fig)
+
+
+# ---- prose ----
+
+
+@pytest.mark.parametrize("display", [True, False])
+@pytest.mark.parametrize("value", [0.25, "words"])
+def test_glue_keeps_what_myst_nb_reads(value, display):
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+    from myst_nb import glue
+
+    InteractiveShell.instance()
+    try:
+        kept = []
+        for each in (zotk.glue, glue):
+            with capture_output() as found:
+                each("name", value, display=display)
+            kept += [(output.data, output.metadata) for output in found.outputs]
+    finally:
+        InteractiveShell.clear_instance()
+    assert kept[0] == kept[1]

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time imported where used: heavy, and not needed to estimate gradients
     import ipywidgets as widgets
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from torch import Tensor
 
-__all__ = ["COLOURS", "frame_player", "use_style"]
+__all__ = ["COLOURS", "frame_player", "heat_map", "use_style"]
 
 # After Okabe and Ito, darkened until each has a contrast of 3 to 1 with white. The site turns
 # figures over in dark mode (lightness inverted, hues kept), so one rendering serves both.
@@ -49,6 +52,22 @@ def use_style() -> None:
     )
     # without a date, the same figure is the same file
     set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def heat_map(ax: "Axes", values: "Tensor", *, title: str = "") -> "AxesImage":
+    """Draw a matrix with a colour bar that says what its scale begins and ends with.
+
+    ``values`` (rows, columns), on any device. A cell that draws colours with a meaning has the tag
+    ``colour-scale``: the dark theme leaves its figure as it is.
+    """
+    image = ax.imshow(values.detach().cpu().numpy(), cmap="viridis")
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.grid(visible=False)
+    low, high = image.get_clim()
+    bar = ax.figure.colorbar(image, ax=ax, location="bottom", fraction=0.05, pad=0.03, shrink=0.9)
+    bar.set_ticks([low, high], labels=[f"{low:.4g}", f"{high:.4g}"])
+    bar.ax.tick_params(labelsize=7, length=2)
+    return image
 
 
 def frame_player(

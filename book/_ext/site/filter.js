@@ -1,8 +1,7 @@
-/* The atlas: rows by words, tag, verdict and chapter. */
+/* The atlas: rows by words, tag, verdict, source and chapter. */
 document.querySelectorAll("table.claims-table").forEach(table => {
-  const heads = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
-  if (heads[0] !== "Claim" || !heads.includes("Verdict")) return;
   const rows = [...table.tBodies[0].rows];
+  if (!rows[0]?.dataset.verdict) return;
   const bar = Object.assign(document.createElement("form"), {className: "filters"});
   bar.setAttribute("role", "search");
   bar.addEventListener("submit", event => event.preventDefault());
@@ -13,13 +12,15 @@ document.querySelectorAll("table.claims-table").forEach(table => {
     return field;
   };
   const words = named("Words", Object.assign(document.createElement("input"), {type: "search"}));
-  const lists = ["Tag", "Verdict", "Chapter"].map(name => {
-    const at = heads.indexOf(name);
+  // sources and chapters by the words of their links, the rest by the values themselves
+  const linked = (row, name) => row.querySelector(`td[data-head="${name}"] a`)?.textContent.trim();
+  const lists = ["Tag", "Verdict", "Source", "Chapter"].map(name => {
+    const key = name.toLowerCase();
     const list = named(name, document.createElement("select"));
     list.append(new Option("all", ""));
-    [...new Set(rows.map(row => row.cells[at].textContent.trim()))].forEach(value =>
-      list.append(new Option(value, value)));
-    return {at, list};
+    const words = new Map(rows.map(row => [row.dataset[key], linked(row, name) ?? row.dataset[key]]));
+    words.forEach((text, value) => list.append(new Option(text, value)));
+    return {key, list};
   });
   const count = Object.assign(document.createElement("output"), {textContent: `${rows.length} claims`});
   bar.append(count);
@@ -28,8 +29,8 @@ document.querySelectorAll("table.claims-table").forEach(table => {
     let left = 0;
     rows.forEach(row => {
       const text = row.textContent.toLowerCase();
-      row.hidden = !(wanted.every(word => text.includes(word)) && lists.every(({at, list}) =>
-        !list.value || row.cells[at].textContent.trim() === list.value));
+      row.hidden = !(wanted.every(word => text.includes(word)) && lists.every(({key, list}) =>
+        !list.value || row.dataset[key] === list.value));
       left += !row.hidden;
     });
     count.textContent = left === 1 ? "1 claim" : `${left} claims`;

@@ -1,4 +1,4 @@
-/* The switch "show all code", remembered; folds open for print. */
+/* The switch "show all code", remembered; folds open for print; wide formulas in the keyboard's reach. */
 (() => {
   const folds = () => document.querySelectorAll("details.fold");
   const remembered = {
@@ -25,6 +25,17 @@
     opened.forEach(each => { each.open = true; });
   });
   addEventListener("afterprint", () => opened.forEach(each => { each.open = false; }));
+
+  // a formula or a card is a stop of the tab key only where it must be scrolled
+  const wide = new ResizeObserver(parts => parts.forEach(({target}) => {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }));
+  addEventListener("load", async () => {
+    await window.MathJax?.startup?.promise;
+    document.querySelectorAll("mjx-container, .zotk-card").forEach(part => wide.observe(part));
+  });
+
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
   else start();
 })();
