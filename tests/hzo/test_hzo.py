@@ -16,7 +16,7 @@ import zotk
 
 F = nn.functional
 ARITIES = (1, 2, 3, "chain")
-WORDS = "Linear, Conv2d, pooling, Flatten, BatchNorm, LayerNorm, GroupNorm, Dropout"
+WORDS = "Linear, Conv1d, Conv2d, pooling, Flatten, BatchNorm, LayerNorm, GroupNorm, Dropout"
 
 
 @pytest.fixture(autouse=True)
@@ -439,6 +439,29 @@ BAD: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         TypeError,
         "'0' is a ConvTranspose2d",
     ),
+    "one line": (
+        {
+            "net": nn.Sequential(nn.Conv1d(3, 2, 3)),
+            "x": torch.ones(3, 4),
+            "loss": lambda h, y: h.sum(),
+        },
+        ValueError,
+        "(n, C, L) is needed",
+    ),
+    "a grid for a line": (
+        {
+            "net": nn.Sequential(nn.Identity(), nn.Conv1d(3, 2, 3)),
+            "x": torch.ones(2, 3, 4, 4),
+            "loss": lambda h, y: h.sum(),
+        },
+        RuntimeError,
+        "conv1d",
+    ),
+    "circular line": (
+        {"net": nn.Sequential(nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular"))},
+        ValueError,
+        "pads by 'circular'",
+    ),
     "circular": (
         {"net": nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"))},
         ValueError,
@@ -576,6 +599,120 @@ def test_class_weights_get_a_clear_message() -> None:
     weighted = nn.CrossEntropyLoss(torch.ones(3, dtype=torch.float32))
     with pytest.raises(TypeError, match=r"outputs in float64.*must be float64"):
         zotk.hzo_backward(net, x, y, weighted)
+
+
+LINES: dict[str, dict[str, Any]] = {
+    "same": {"kernel_size": 3, "padding": "same"},
+    "even, same": {"kernel_size": 4, "padding": "same"},
+    "valid": {"kernel_size": 3, "padding": "valid"},
+    "strided": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "dilated": {"kernel_size": 3, "padding": 2, "dilation": 2},
+    "groups": {"kernel_size": 3, "padding": 1, "groups": 2},
+    "no bias": {"kernel_size": 1, "bias": False},
+}
+
+
+def on_lines(settings: dict[str, Any], norm: bool = True) -> nn.Sequential:
+    """Convolutions along one axis: a unit of its own, one with an inside, one with a shortcut."""
+    inner = nn.Sequential(nn.Conv1d(4, 4, 3, padding=1), nn.Tanh())
+    net = nn.Sequential(
+        nn.Conv1d(2, 4, 5, padding=2),
+        nn.Sequential(nn.Conv1d(4, 4, **settings), nn.BatchNorm1d(4) if norm else nn.Tanh()),
+        zotk.Residual(inner),
+        nn.Sequential(nn.Flatten(), nn.LazyLinear(3)),
+    ).double()
+    net(draw(1, 2, 9))
+    with torch.no_grad():
+        for k, p in enumerate(net.parameters()):
+            p.copy_(0.4 * draw(*p.shape, seed=k + 20))
+    return net.eval()
+
+
+@pytest.mark.parametrize("case", LINES)
+@pytest.mark.parametrize("arity", ARITIES)
+def test_convolutions_along_a_line_agree_with_autograd(case: str, arity: Any) -> None:
+    net, x, y = on_lines(LINES[case]), draw(3, 2, 9), draw(3, 3, seed=2)
+    true = autograd(net, x, y, F.mse_loss)
+    for colored in (True, False):
+        net.zero_grad()
+        zotk.hzo_backward(net, x, y, F.mse_loss, eps=1e-5, arity=arity, coloring=colored)
+        assert error(grads(net), true) < 1e-7
+
+
+def test_points_of_a_line_move_together() -> None:
+    """One colour for each channel and point of a window, for each boundary under convolutions."""
+    net = nn.Sequential(nn.Identity(), nn.Conv1d(2, 3, 3, padding=1), nn.Conv1d(3, 1, 3, padding=1))
+    x, y = draw(2, 2, 20), draw(2, 1, 20, seed=2)
+    made = zotk.hzo_backward(net.double(), x, y, F.mse_loss, arity="chain")
+    assert made.perturbed_rows == 2 * 2 * (2 * 3 + 3 * 3)
+    assert error(grads(net), autograd(net, x, y, F.mse_loss)) < 1e-8
+
+
+def grown(_: nn.Module, args: Any, out: Tensor) -> Tensor:
+    return 2 * out
+
+
+def shifted(_: nn.Module, args: Any) -> tuple[Tensor]:
+    return (args[0] + 1,)
+
+
+def in_place(_: nn.Module, args: Any, out: Tensor) -> None:
+    out.mul_(2)
+
+
+@pytest.mark.parametrize("hook", [grown, shifted, in_place])
+@pytest.mark.parametrize("where", ["1", "2.inner", "2.inner.0", "3.0"])
+def test_a_hook_that_changes_values_is_named(hook: Any, where: str) -> None:
+    inner = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    last = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
+    net = nn.Sequential(nn.Tanh(), nn.Linear(4, 4), zotk.Residual(inner), last).double()
+    module = net.get_submodule(where)
+    if hook is shifted:
+        module.register_forward_pre_hook(hook)
+    else:
+        module.register_forward_hook(hook)
+    with pytest.warns(UserWarning, match=f"hook of unit '{where}', a {type(module).__name__}"):
+        zotk.hzo_backward(net, draw(3, 4), draw(3, 3, seed=2), F.mse_loss)
+    x = draw(3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the targets are right, whatever hooks do
+        found = zotk.hzo_gradients(net, x, draw(3, 3, seed=2), F.mse_loss, eps=1e-5)
+    if hook is not in_place:  # autograd refuses it
+        states = [x.requires_grad_()]
+        for unit in net:
+            states.append(unit(states[-1]))
+        true = torch.autograd.grad(F.mse_loss(states[-1], draw(3, 3, seed=2)), states[1:])
+        assert error(found, list(true)) < 1e-8
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_hooks_that_only_look_and_hooks_of_units_without_weights_are_no_fault(
+    watched: bool,
+) -> None:
+    net, x, y = mixed(), X, Y
+    if watched:
+        for module in net.modules():
+            module.register_forward_hook(lambda *_: None)
+            module.register_forward_pre_hook(lambda *_: None)
+    else:
+        net[2].register_forward_hook(grown)  # a Tanh: readings go through it, hook and all
+    true = autograd(net, x, y, F.cross_entropy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        zotk.hzo_backward(net, x, y, F.cross_entropy, eps=1e-4)
+    assert error(grads(net), true) < 1e-6
+
+
+def test_autocast_around_a_call_changes_nothing() -> None:
+    net = zotk.tower(8, 6, dtype=torch.float32)
+    x, y = draw(4, 8).float(), draw(4, 8, seed=2).float()
+    true = autograd(net, x, y, F.mse_loss)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(x).dtype == torch.bfloat16  # what it does elsewhere
+        zotk.hzo_backward(net, x, y, F.mse_loss, eps=2.0**-7)
+        targets = zotk.hzo_gradients(net, x, y, F.mse_loss, eps=2.0**-7)
+    assert error(grads(net), true) < 1e-3
+    assert all(t.dtype == torch.float32 for t in targets)
 
 
 @pytest.mark.parametrize("unit", [nn.Hardshrink(), nn.Threshold(0.1, 3.0)])

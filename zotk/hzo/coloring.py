@@ -21,7 +21,8 @@ from zotk.networks.layers import POINTWISE, POOLING, usual
 __all__ = ["Coloring", "coloring", "compress", "decompress"]
 
 F = nn.functional
-GRID = (nn.Conv2d, *POOLING)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+GRID = (*CONVOLUTIONS, *POOLING)
 _WINDOW = ("kernel_size", "stride", "padding", "dilation")
 
 
@@ -55,8 +56,9 @@ class Coloring:
 def coloring(units: nn.Module | Sequence[nn.Module], shape: Sequence[int]) -> Coloring:
     """Colours for a state of the given shape (without rows) in front of ``units``.
 
-    ``units``: Conv2d (zero padding), AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Linear, Flatten,
-    elementwise activations, normalisations, :class:`zotk.Residual`, ``nn.Sequential`` of these.
+    ``units``: Conv1d, Conv2d (zero padding), AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Linear,
+    Flatten, elementwise activations, normalisations, :class:`zotk.Residual`, ``nn.Sequential`` of
+    these.
     Each axis takes colours first fit: C · min(w, H) · min(w, W) for convolutions that see w by w
     points. Always proper; no scheme needs fewer where windows have no holes and all axes are seen
     alike.
@@ -161,10 +163,11 @@ class _See:
                 raise ValueError(f"{unit} gets {features} features; {unit.in_features} needed")
             return self.mixed(unit.out_features)
         if type(unit) in GRID:
-            if self.flat or len(self.patterns) != 3:
-                raise ValueError(f"{unit} takes states of shape (C, H, W)")
+            axes = ("C", "L") if type(unit) is nn.Conv1d else ("C", "H", "W")
+            if self.flat or len(self.patterns) != len(axes):
+                raise ValueError(f"{unit} takes states of shape ({', '.join(axes)})")
             layer = [_channels(unit, len(self.patterns[0]))]
-            layer += [_line(unit, axis, len(self.patterns[axis + 1])) for axis in (0, 1)]
+            layer += [_line(unit, axis, len(p)) for axis, p in enumerate(self.patterns[1:])]
             after = zip(layer, self.patterns, strict=True)
             return _See([(a.float() @ b.float()) > 0 for a, b in after])
         if type(unit) in POINTWISE:
@@ -190,7 +193,7 @@ class _See:
 
 
 def _channels(unit: nn.Module, channels: int) -> Tensor:
-    if not isinstance(unit, nn.Conv2d):
+    if not isinstance(unit, CONVOLUTIONS):
         return torch.eye(channels, dtype=torch.bool)
     if channels != unit.in_channels:
         raise ValueError(f"{unit} gets {channels} channels; {unit.in_channels} needed")
@@ -199,7 +202,7 @@ def _channels(unit: nn.Module, channels: int) -> Tensor:
 
 
 def _line(unit: nn.Module, axis: int, size: int) -> Tensor:
-    """The pattern along height (axis 0) or width of a grid layer: what a point lights up."""
+    """The pattern along one axis of a grid layer, from 0: what a point lights up."""
 
     def own(name: str) -> Any:
         value = getattr(unit, name)
@@ -218,7 +221,7 @@ def _line(unit: nn.Module, axis: int, size: int) -> Tensor:
 def _lit(unit: nn.Module, own: Callable[[str], Any], points: Tensor) -> Tensor:
     """What comes out of a grid layer, along one axis, where single points go in."""
     match unit:
-        case nn.Conv2d():
+        case nn.Conv1d() | nn.Conv2d():
             (size, _), stride, padding, dilation = map(own, _WINDOW)
             ones = torch.ones(1, 1, size, 1)
             return F.conv2d(points, ones, None, stride, padding, dilation)

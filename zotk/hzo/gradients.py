@@ -13,7 +13,9 @@ used for which δ_m is a binary tree over the units: halves (hierarchical), the 
 coordinates move at once and the sum over outputs splits: see :mod:`zotk.hzo.coloring`.
 """
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 
 from zotk.estimators.directions import Law
 from zotk.estimators.parameters import number, resolvable
-from zotk.hzo.coloring import GRID
+from zotk.hzo.coloring import CONVOLUTIONS, GRID
 from zotk.hzo.cost import divided, divisor
 from zotk.hzo.probe import Probe, through
 from zotk.networks.contract import Residual
@@ -92,11 +94,11 @@ def hzo_backward(
 ) -> HZOEstimate:
     """The counterpart of ``loss(net(x), y).backward()``: accumulates into ``.grad``, forward only.
 
-    ``net``: an ``nn.Sequential`` whose entries are the units: Linear, Conv2d, AvgPool2d, MaxPool2d,
-    AdaptiveAvgPool2d, elementwise activations (PReLU too), LayerNorm, GroupNorm, BatchNorm and
-    Dropout in eval mode, Flatten, :class:`zotk.Residual`, ``nn.Sequential`` of these. ``x``:
-    (n, …), rows independent; ``loss(net(x), y)``: one number, called with outputs in float64 and
-    never differentiated, nor is anything else. The error is of order ε² for smooth units, 0 for
+    ``net``: an ``nn.Sequential`` whose entries are the units: Linear, Conv1d, Conv2d, AvgPool2d,
+    MaxPool2d, AdaptiveAvgPool2d, elementwise activations (PReLU too), LayerNorm, GroupNorm,
+    BatchNorm and Dropout in eval mode, Flatten, :class:`zotk.Residual`, ``nn.Sequential`` of these.
+    ``x``: (n, …), rows independent; ``loss(net(x), y)``: one number, called with outputs in float64
+    and never differentiated, nor is anything else. The error is of order ε² for smooth units, 0 for
     affine ones, up to rounding.
 
     ``directions=None`` perturbs each coordinate of a boundary; a standard law with ``queries`` = P
@@ -111,8 +113,8 @@ def hzo_backward(
 
     ``.grad`` of every parameter that needs one is written at the end; an error leaves all as they
     were. At a kink a difference sees both sides: 0.5 for ReLU at 0, where autograd says 0, and 0.5
-    for each of k equal maxima in a window of MaxPool2d, k/2 in all. Hooks run, but what they
-    change is not seen.
+    for each of k equal maxima in a window of MaxPool2d, k/2 in all. Hooks run. Targets see what
+    they change, the gradients of the module's own parameters do not: a warning names it.
 
     Raises
     ------
@@ -128,7 +130,7 @@ def hzo_backward(
         arguments of another kind.
     """
     probe = Probe(eps, directions, queries, coloring, generator, max_rows)
-    with torch.inference_mode(), _own_precision(x):
+    with torch.inference_mode(), _own_precision(x), _hooks_watched(net):
         units = _units(net)
         read = _targets(probe, units, x, y, loss, arity)
         perturbed, grads = probe.rows, dict[Tensor, Tensor]()
@@ -159,6 +161,42 @@ def hzo_backward(
 def _own_precision(x: Any) -> torch.autocast:
     """Autocast off, on the device of x."""
     return torch.autocast(getattr(x, "device", torch.device("cpu")).type, enabled=False)
+
+
+@contextmanager
+def _hooks_watched(net: nn.Module) -> Iterator[None]:
+    """Warns, once for each module with parameters, of hooks that change its input or output."""
+    given: dict[nn.Module, Tensor] = {}
+    made: dict[nn.Module, Tensor] = {}
+    changed: set[nn.Module] = set()
+
+    def before(module: nn.Module, args: Any) -> None:
+        given[module] = args[0].clone()
+
+    def between(module: nn.Module, args: Any, output: Tensor) -> None:
+        made[module] = output.clone()
+        if not torch.equal(args[0], given[module]):
+            changed.add(module)
+
+    def after(module: nn.Module, _: Any, output: Tensor) -> None:
+        if not torch.equal(output, made[module]):
+            changed.add(module)
+
+    with ExitStack() as own:
+        for module in net.modules() if isinstance(net, nn.Module) else ():
+            hooked = module._forward_hooks or module._forward_pre_hooks
+            if hooked and next(module.parameters(), None) is not None:
+                own.enter_context(module.register_forward_pre_hook(before, prepend=True))
+                own.enter_context(module.register_forward_hook(between, prepend=True))
+                own.enter_context(module.register_forward_hook(after))
+        yield
+    for name, module in net.named_modules():
+        if module in changed:
+            warnings.warn(
+                f"a hook of unit {name!r}, a {type(module).__name__}, changes what goes in or "
+                "comes out: targets see that, the gradients of its own parameters do not",
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True)
@@ -229,11 +267,13 @@ def _leaf(
     probe: Probe, unit: nn.Module, h: Tensor, delta: Tensor, grads: dict[Tensor, Tensor]
 ) -> None:
     """Add to ``grads`` what a unit's parameters get from its input h and the target after it."""
-    if isinstance(unit, nn.Conv2d) and h.ndim != 4:
-        raise ValueError(f"{unit} got shape {tuple(h.shape)}; (n, C, H, W) is needed")
-    if isinstance(unit, nn.Linear | nn.Conv2d):
+    grid = isinstance(unit, CONVOLUTIONS)
+    axes_of = "(n, C, L)" if isinstance(unit, nn.Conv1d) else "(n, C, H, W)"
+    if grid and h.ndim != axes_of.count(",") + 1:
+        raise ValueError(f"{unit} got shape {tuple(h.shape)}; {axes_of} is needed")
+    if isinstance(unit, (nn.Linear, *CONVOLUTIONS)):
         # a point of a grid is held once for each output that sees it
-        seen = prod(unit.kernel_size) if isinstance(unit, nn.Conv2d) else 1
+        seen = 1 if isinstance(unit, nn.Linear) else prod(unit.kernel_size)
         rows = max(1, probe.max_rows // seen)
         for part, below in zip(h.split(rows), delta.split(rows), strict=True):
             if not _trained(unit.weight):
@@ -245,7 +285,7 @@ def _leaf(
             _add(
                 grads,
                 unit.bias,
-                delta.movedim(1 if isinstance(unit, nn.Conv2d) else -1, 0).flatten(1).sum(1),
+                delta.movedim(1 if grid else -1, 0).flatten(1).sum(1),
             )
     elif isinstance(unit, NORMS) and unit.weight is not None:
         axes = [k for k in range(h.ndim) if k not in _parameter_axes(unit, h)]
@@ -308,12 +348,13 @@ def _units(net: nn.Sequential) -> list[nn.Module]:
         known = (*POINTWISE, *NORMS, *GRID, nn.Linear, nn.Flatten, nn.Sequential, Residual)
         if type(module) not in known:
             raise TypeError(
-                f"unit {name!r} is a {type(module).__name__}; Linear, Conv2d, pooling, Flatten, "
-                "BatchNorm, LayerNorm, GroupNorm, Dropout, Residual, Sequential and torch's "
-                "activations that act entry by entry and do not jump can be treated"
+                f"unit {name!r} is a {type(module).__name__}; Linear, Conv1d, Conv2d, pooling, "
+                "Flatten, BatchNorm, LayerNorm, GroupNorm, Dropout, Residual, Sequential and "
+                "torch's activations that act entry by entry and do not jump can be treated"
             )
         # a weight made of others (weight norm, pruning) or another forward: the leaf would be wrong
-        own = {"weight", "bias"} if isinstance(module, (nn.Linear, nn.Conv2d, *NORMS)) else set()
+        leaf = (nn.Linear, *CONVOLUTIONS, *NORMS)
+        own = {"weight", "bias"} if isinstance(module, leaf) else set()
         own |= {"weight"} if isinstance(module, nn.PReLU) else set()
         if set(module._parameters) != own or "forward" in vars(module):
             raise TypeError(

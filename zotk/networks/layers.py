@@ -78,7 +78,7 @@ def usual(layer: nn.Module, name: str) -> None:
     if isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) != (1, -1):
         dims = (layer.start_dim, layer.end_dim)
         raise ValueError(f"{name} flattens axes {dims}; (1, -1) keeps the rows")
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
+    if isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.padding_mode != "zeros":
         raise ValueError(f"{name} pads by {layer.padding_mode!r}; 'zeros' is needed")
     if isinstance(layer, nn.MaxPool2d) and layer.return_indices:
         raise ValueError(f"{name} returns indices; return_indices=False is needed")
@@ -146,16 +146,19 @@ def factors(
 
 def positions(leaf: nn.Module, v: Tensor, delta: Tensor) -> Iterator[Factor]:
     """What goes into a layer and the derivatives by what comes out (c, n, …), per position."""
-    if isinstance(leaf, nn.Conv2d):
-        around = leaf.padding
+    if isinstance(leaf, nn.Conv1d | nn.Conv2d):
+        sizes = (leaf.kernel_size, leaf.dilation, leaf.stride)
+        kernel, dilation, stride = (_plane(each, 1) for each in sizes)
+        around = leaf.padding if isinstance(leaf.padding, str) else _plane(leaf.padding, 0)
+        v = v[:, :, None] if isinstance(leaf, nn.Conv1d) else v
         if around == "same":  # the odd one goes behind, as in torch
-            spans = zip(leaf.dilation, leaf.kernel_size, strict=True)
             (top, low), (left, right) = (
-                (d * (k - 1) // 2, (d * (k - 1) + 1) // 2) for d, k in spans
+                (d * (k - 1) // 2, (d * (k - 1) + 1) // 2)
+                for d, k in zip(dilation, kernel, strict=True)
             )
             v, around = nn.functional.pad(v, (left, right, top, low)), "valid"
         around = (0, 0) if isinstance(around, str) else around
-        patches = nn.functional.unfold(v, leaf.kernel_size, leaf.dilation, around, leaf.stride)
+        patches = nn.functional.unfold(v, kernel, dilation, around, stride)
         for into, out in zip(
             patches.chunk(leaf.groups, 1), delta.flatten(3).chunk(leaf.groups, 2), strict=True
         ):
@@ -166,6 +169,12 @@ def positions(leaf: nn.Module, v: Tensor, delta: Tensor) -> Iterator[Factor]:
             v.reshape(n, -1, v.shape[-1]),
             delta.reshape(len(delta), n, -1, delta.shape[-1]).transpose(0, 1),
         )
+
+
+def _plane(sizes: tuple[int, ...], alone: int) -> tuple[int, int]:
+    """Sizes of a grid layer along both axes: a line is a grid of height 1."""
+    height, width = (alone, *sizes)[-2:]
+    return height, width
 
 
 def compact(factor: Factor) -> Factor:
