@@ -18,7 +18,8 @@ ONE = (
     '<figure id="fig-map"><img src="dot.svg" alt="A red &lt;dot&gt;.">'
     '<figcaption><p><span class="caption-number">Fig. 1.1 </span><span>A dot &amp; more.</span>'
     '<a class="headerlink">#</a></p></figcaption></figure>'
-    '<div class="cell_output"><div class="widget"><input type="range" aria-label="k" style="height:24px">'
+    '<div class="cell_output"><div class="widget">'
+    '<input type="range" aria-label="k" style="height:24px">'
     '<p id="v">1</p><img src="dot.svg" alt="Frame one."></div></div>'
     '<img src="dot.svg" alt="" role="presentation"><button><img src="dot.svg" alt="x"></button>'
     "<script>document.querySelector('input').oninput = e => { v.textContent = e.target.value }"
