@@ -45,3 +45,8 @@ def test_wheel_and_source_distribution_hold_the_library(tmp_path: Path) -> None:
     with tarfile.open(source) as package:
         names = {name.partition("/")[2] for name in package.getnames()}
     assert names >= {*library, "pyproject.toml", "README.md", "LICENSE"}
+
+
+def test_no_chapter_needs_the_builders_of_the_book() -> None:
+    for chapter in (ROOT / "chapters").glob("*.md"):
+        assert "myst_nb" not in chapter.read_text(encoding="utf-8"), chapter.name

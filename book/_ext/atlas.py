@@ -4,6 +4,7 @@
 A directive leaves a slot; slots are filled when a page is written, when all claims are known.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -167,7 +168,7 @@ def claims_table(view: View) -> list[nodes.Node]:
             "id": f"row-{placed.claim.id}",
             "data_tag": placed.claim.tag,
             "data_verdict": placed.claim.verdict,
-            "data_source": placed.claim.source.partition(",")[0],
+            "data_source": re.split(r"[,; ]", placed.claim.source)[0],
             "data_chapter": placed.claim.chapter,
         }
         for placed in view.placed

@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 MOST = 60  # lines of code that a chapter may show unfolded
 SHOWN = "show-input"  # the tag of a cell that shows nothing and is to be read all the same
+SWITCH = (  # of reading.js; in the page from the start, so that nothing below it moves
+    '<label class="show-code pst-js-only"><input type="checkbox"> show all code and cards</label>'
+)
 TITLES = {"parameters": "Parameters", "figure": "Code of the figure"}  # by a cell's tag
 
 
@@ -40,6 +43,9 @@ class FoldCells(SphinxPostTransform):
         for cell in list(self.document.findall(nodes.container)):
             if cell.get("nb_element") == "cell_code":
                 _fold(cell, records.get(cell["cell_index"], ()), view, seen)
+        if records and (title := next(self.document.findall(nodes.title), None)):
+            after = title.parent.index(title) + 1
+            title.parent.insert(after, nodes.raw("", SWITCH, format="html"))
         lines = sum(map(_lines, _unfolded(self.document)))
         if records and lines > MOST:
             log.warning(

@@ -13,7 +13,8 @@ document.querySelectorAll("table.claims-table").forEach(table => {
   };
   const words = named("Words", Object.assign(document.createElement("input"), {type: "search"}));
   // sources and chapters by the words of their links, the rest by the values themselves
-  const linked = (row, name) => row.querySelector(`td[data-head="${name}"] a`)?.textContent.trim();
+  const linked = (row, name) => ["ours", "folklore"].includes(row.dataset.source) && name === "Source"
+    ? undefined : row.querySelector(`td[data-head="${name}"] a`)?.textContent.trim();
   const lists = ["Tag", "Verdict", "Source", "Chapter"].map(name => {
     const key = name.toLowerCase();
     const list = named(name, document.createElement("select"));

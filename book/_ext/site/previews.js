@@ -1,4 +1,4 @@
-/* A statement shown beside a link to it; the search page's list of claims. */
+/* A statement shown beside a link to it; the search page's excerpts and its list of claims. */
 (() => {
   const root = document.documentElement.dataset.content_root ?? "";
   const load = (name, receiver) => new Promise((resolve, reject) => {
@@ -65,6 +65,12 @@
   const results = document.getElementById("search-results");
   const query = new URLSearchParams(location.search).get("q")?.toLowerCase().trim();
   if (!results || !query) return;
+  Search.htmlToText = (html, anchor) => {  // an excerpt is of the text, not of menus and buttons
+    const text = new DOMParser().parseFromString(html, "text/html").querySelector("article");
+    text?.querySelectorAll(".headerlink, .show-code, .claim-links, script, style").forEach(e => e.remove());
+    const part = anchor ? text?.querySelector(`[id="${CSS.escape(anchor.slice(1))}"]`) : text;
+    return (part ?? text)?.textContent ?? "";
+  };
   const fold = text => text.toLowerCase().replace(/[^\p{L}\p{N}.+-]+/gu, " ");
   const terms = fold(query).split(" ").filter(Boolean);
   const whole = (text, term) => ` ${text} `.includes(` ${term} `);

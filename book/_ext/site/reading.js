@@ -8,14 +8,10 @@
   const show = on => folds().forEach(fold => { fold.open = on; });
 
   const start = () => {
-    const title = document.querySelector(".bd-article h1");
-    if (!title || !folds().length) return;
-    const box = Object.assign(document.createElement("input"), {type: "checkbox"});
+    const box = document.querySelector(".show-code input");
+    if (!box) return;
     box.checked = remembered.get();
     box.addEventListener("change", () => { remembered.set(box.checked); show(box.checked); });
-    const label = Object.assign(document.createElement("label"), {className: "show-code"});
-    label.append(box, " show all code and cards");
-    title.after(label);
     if (box.checked) show(true);
   };
 
