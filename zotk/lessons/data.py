@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ def digits(
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
         raise ValueError(f"classes is {classes!r}; distinct digits of 0 … 9 are needed")
     dtype = _floating(dtype)
+    state = random.getstate()
     from sklearn.datasets import load_digits  # heavy to import, needed here only
 
+    random.setstate(state)  # where rich is installed, its import draws from the global generator
     bunch = load_digits()
     labels = torch.from_numpy(bunch.target).long()
     x = torch.from_numpy(bunch.data).to(dtype) / 16

@@ -104,15 +104,20 @@ def bounds(
 
     For plain steps (beta = 0) and heavy ball. ω_i = x_i/(2b - p' x_i) with x = lr λ/(1 - beta)
     and p' = p - 2b² beta/(1 + beta): the lower bound puts the largest x_i into the denominators,
-    the upper one the smallest, or keeps the top mode alone.
+    the upper one the smallest, or keeps the top mode alone. For these ω the spread of ``Sums`` is
+    linear, (r s1 - T s0)/p', which leaves a share of s0 that is never negative without momentum.
     """
     inner = k.p - 2 * k.b**2 * beta / (1 + beta)
-    linear = (k.a + k.c) * trace + k.f * rank
-    square = k.a * k.c * max(0.0, rank * second - trace**2)
-    fed = (linear + math.sqrt(linear**2 + 4 * square)) / 2
+    linear, cross = (k.a + k.c) * trace + k.f * rank, k.a * k.c
+    if cross * trace <= k.f * inner * (1 + 1e-12):
+        part = cross / inner if cross else 0.0
+        fed, alone = linear, (k.a + k.c + part * rank) * top + k.f - part * trace
+    else:
+        square = cross * max(0.0, rank * second - trace**2)
+        fed, alone = (linear + math.sqrt(linear**2 + 4 * square)) / 2, (k.a + k.c) * top + k.f
     of_mean = 2 * (1 + beta) / ((1 - beta) * k.b * top)
     low = _over(2 * k.b, fed + max(inner, 0.0) * top)
-    high = _over(2 * k.b, max(linear + min(inner, 0.0) * top, (inner + k.a + k.c) * top + k.f))
+    high = _over(2 * k.b, max(linear + min(inner, 0.0) * top, inner * top + alone))
     return (1 - beta) * min(low, of_mean), (1 - beta) * min(high, of_mean)
 
 
