@@ -34,11 +34,7 @@ def digits(
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
         raise ValueError(f"classes is {classes!r}; distinct digits of 0 … 9 are needed")
     dtype = _floating(dtype)
-    state = random.getstate()
-    from sklearn.datasets import load_digits  # heavy to import, needed here only
-
-    random.setstate(state)  # where rich is installed, its import draws from the global generator
-    bunch = load_digits()
+    bunch = _sklearn().load_digits()
     labels = torch.from_numpy(bunch.target).long()
     x = torch.from_numpy(bunch.data).to(dtype) / 16
     hits = labels[:, None] == torch.tensor(wanted)
@@ -185,17 +181,27 @@ def images(
     return x.flatten(1), torch.tensor([wanted.index(labels[row]) for row in rows])
 
 
+def _sklearn() -> Any:
+    """scikit-learn's data sets: heavy to import, and needed by these functions only.
+
+    Where rich is installed, its import draws from Python's global generator; that is put back.
+    """
+    state = random.getstate()
+    from sklearn import datasets
+
+    random.setstate(state)
+    return datasets
+
+
 def _digits(dtype: torch.dtype) -> tuple[Tensor, list[int]]:
     x, y = digits(dtype=dtype)
     return x.view(-1, 8, 8), y.tolist()
 
 
 def _patches(dtype: torch.dtype) -> tuple[Tensor, list[int]]:
-    from sklearn.datasets import load_sample_images
-
     grey = torch.tensor([0.299, 0.587, 0.114], dtype=dtype)  # the luma of ITU-R BT.601
     parts = []
-    for photograph in load_sample_images().images:
+    for photograph in _sklearn().load_sample_images().images:
         whole = torch.from_numpy(photograph.copy()).to(dtype) @ grey / 255
         tiles = whole.unfold(0, 32, 32).unfold(1, 32, 32).reshape(-1, 32, 32)
         order = torch.randperm(len(tiles), generator=torch.Generator().manual_seed(0))
