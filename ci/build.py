@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import budget, downloads, explorers, gpu, markup, messages, previews
+from ci import budget, downloads, explorers, gpu, markup, messages, pictures, previews
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -141,6 +141,10 @@ def complete(root: Path, source: Path, site: Path) -> None:
     for file in site.rglob("*.map"):
         file.unlink()
     shutil.rmtree(site / "_static/locales", ignore_errors=True)  # the theme's other languages
+    (site / "_static/scripts/fontawesome.js").unlink(missing_ok=True)  # the fonts serve
+    for file in (site / "_static/vendor").rglob("*.ttf"):  # every browser reads the woff2 beside it
+        file.unlink()
+    pictures.slim_all(site / "_images")
     for page in site.rglob("*.html"):
         text = markup.mended(page.read_text(encoding="utf-8"))
         page.write_text(markup.sized(text, page.parent), encoding="utf-8")

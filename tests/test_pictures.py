@@ -1,0 +1,44 @@
+"""Slim pictures show the same."""
+
+import base64
+import io
+
+from PIL import Image
+
+from ci import pictures
+
+
+def encoded(image):
+    stream = io.BytesIO()
+    image.save(stream, "png")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def decoded(text):
+    return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA").tobytes()
+
+
+def test_paths_are_rounded_and_nothing_else():
+    use = '<use x="1.23456789" id="d=3.14159"/>'
+    svg = f'<svg><path d="M 1.23456789 -0.001234 L 7 8.5 z"/>{use}</svg>'
+    assert pictures.slim(svg) == f'<svg><path d="M 1.23 -0.00 L 7 8.5 z"/>{use}</svg>'
+
+
+def test_pixels_stay():
+    noise = Image.effect_noise((60, 50), 80).convert("RGBA")
+    clear = noise.copy()
+    clear.putpixel((3, 4), (1, 2, 3, 0))
+    for image, shorter in ((noise, True), (clear, False)):
+        png = encoded(image)
+        found = pictures.slim(f'<image href="data:image/png;base64,{png}"/>')
+        inner = found.partition("base64,")[2].partition('"')[0]
+        assert decoded(inner) == image.tobytes()
+        assert (len(inner) < len(png)) == shorter
+
+
+def test_a_folder(tmp_path):
+    (tmp_path / "a.svg").write_text('<path d="M 0.123456 1"/>')
+    (tmp_path / "b.png").write_bytes(b"kept")
+    pictures.slim_all(tmp_path)
+    assert (tmp_path / "a.svg").read_text() == '<path d="M 0.12 1"/>'
+    assert (tmp_path / "b.png").read_bytes() == b"kept"
