@@ -27,8 +27,9 @@ def check_law(
     Asked are: the same piece from the same seed, alone or with others; ``E[zz'] = I`` entry by
     entry if ``is_standard`` says so, else the mean of ``z_i²`` against ``second_moment``; the
     means of ``z_i⁴`` and of ``|z|⁴/d`` against ``kurtosis`` and ``gain``, where these do not
-    raise ValueError. d is the sum of the entries of all shapes; a few dozen are enough, as the covariance of all pairs
-    is looked at. ``draws``: how many directions; ``generator=None``: a fresh one seeded 0.
+    raise ValueError. d is the sum of the entries of all shapes; a few dozen are enough, as the
+    covariance of all pairs is looked at. ``draws``: how many directions; ``generator=None``: a
+    fresh one seeded 0.
 
     Raises
     ------
