@@ -161,6 +161,7 @@ def run(size, role):
     if role is dying:
         for process in found.processes:
             process.kill()
+            process.join()
     else:
         found.join(60)
     return [told[rank] for rank in range(size)]
