@@ -39,7 +39,7 @@ from ci.browser import (
     shoot,
     unrolled,
 )
-from ci.console import any_locale
+from ci.console import any_locale, passed
 from ci.probes import CHANGED, FACTS, UNFOLD, WATCH, WIDTH
 
 OWN_SCHEMES = ("data", "blob", "about")
@@ -202,8 +202,7 @@ def browse(site: Path, shots: Path, wanted: Sequence[str] = ()) -> dict[str, lis
                 state = (
                     f"{len(known)} PROBLEMS" if known else f"to {redirect}" if redirect else "ok"
                 )
-                seconds = time.perf_counter() - start
-                print(f"[{number:3}/{len(pages)}] {name:50} {seconds:5.1f} s  {state}", flush=True)
+                passed(number, len(pages), name, start, state)
         start = time.perf_counter()
         sheet, *_ = contact.lay_out(driver, figures, wanted, shots)
     print(f"{len(figures)} figures on {sheet}, {time.perf_counter() - start:.1f} s", flush=True)

@@ -22,7 +22,7 @@ from selenium import webdriver
 
 from ci import links
 from ci.browser import Viewport, chromium, dress, look_through, serve, settle
-from ci.console import any_locale
+from ci.console import any_locale, passed
 
 INCH = 96  # CSS pixels
 PAPER, MARGIN = (8.27, 11.69), 0.6  # inches: A4
@@ -174,8 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number, page in enumerate(pages, 1):
             start = time.perf_counter()
             printed[page] = print_page(driver, f"{origin}/{page}", targets[page])
-            seconds = time.perf_counter() - start
-            print(f"[{number:3}/{len(pages)}] {page:50} {seconds:5.1f} s", flush=True)
+            passed(number, len(pages), page, start)
             for place in printed[page].cut:
                 print(f"          cut: {place}", flush=True)
     options.file.parent.mkdir(parents=True, exist_ok=True)

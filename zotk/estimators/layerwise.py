@@ -5,7 +5,7 @@ properties give θ + side·εz in the place of θ. What is made during a call of
 until that call ends: beside the parameters there is about one module's worth of memory.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,8 @@ class Layerwise:
         self._place = {id(t): k for k, t in enumerate(theta.values())}
         self._unread = dict(theta)
         self._names = {id(t): name for name, t in theta.items()}
-        self._pieces, self._alpha = direction(0), 0.0
+        self._pieces: Sequence[Tensor] = ()
+        self._alpha = 0.0
         self._open: list[tuple[nn.Module, type, list[Any]]] = []
         try:
             for module in net.modules():
@@ -36,7 +37,9 @@ class Layerwise:
             raise
 
     def go(self, p: int, side: int) -> None:
-        self._pieces, self._alpha = self._direction(p), side * self._eps
+        if side:
+            self._pieces = self._direction(p)
+        self._alpha = side * self._eps
 
     def restore(self) -> None:
         while self._open:

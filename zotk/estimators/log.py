@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from zotk.arguments import integer, real, seeded
+from zotk.estimators.parameters import trained
 from zotk.estimators.record import Estimate, replay_
 
 __all__ = ["Log"]
@@ -40,13 +42,14 @@ class Log:
             for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
-                    yield Estimate.from_json(json.dumps(entry["estimate"])), float(entry["scale"])
+                    step = Estimate.from_plain(entry["estimate"]), float(entry["scale"])
                 except (KeyError, TypeError, ValueError) as error:
                     raise ValueError(f"{self.path}:{number} is no step: {error}") from error
+                yield step
 
     def append(self, estimate: Estimate, scale: float) -> None:
         """Write one step, whole or not at all: call it before the step is taken."""
-        entry = {"scale": real("scale", scale), "estimate": json.loads(estimate.to_json())}
+        entry = {"scale": real("scale", scale), "estimate": estimate.plain()}
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
 
@@ -68,18 +71,10 @@ class Log:
         integer("start", start, 0)
         if stop is not None:
             integer("stop", stop, start)
-        theta = params if isinstance(params, nn.Module) else list(params)
-        generator = seeded(generator, _device(theta))
+        theta = list(trained(params).values())
+        generator = seeded(generator, theta[0].device)  # one for all steps
         taken = 0
-        for number, (estimate, scale) in enumerate(self):
-            if stop is not None and number >= stop:
-                break
-            if number >= start:
-                replay_(theta, estimate, scale, rounding=rounding, generator=generator)
-                taken += 1
+        for estimate, scale in islice(self, start, stop):
+            replay_(theta, estimate, scale, rounding=rounding, generator=generator)
+            taken += 1
         return taken
-
-
-def _device(params: nn.Module | list[Tensor]) -> torch.device:
-    listed = params.parameters() if isinstance(params, nn.Module) else params
-    return next((t.device for t in listed), torch.device("cpu"))

@@ -70,7 +70,7 @@ class Group:
         of_theta = hashlib.sha256()
         for t in theta:
             part = sample(t).detach().cpu().contiguous()
-            of_theta.update(bytes(part.reshape(-1).view(torch.uint8).tolist()))
+            of_theta.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
         mine = {name: repr(value) for name, value in facts.items()}
         mine["the parameters"] = of_theta.hexdigest()
         numbers = [

@@ -66,6 +66,10 @@ class Estimate:
 
         Raises TypeError for a law that is not zotk's.
         """
+        return json.dumps(self.plain())
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
         law = type(self.directions)
         if getattr(laws, law.__name__, None) is not law:
             raise TypeError(f"directions is {self.directions!r}; a law of zotk is needed for JSON")
@@ -74,13 +78,22 @@ class Estimate:
         fields["seeds"] = [str(seed) for seed in self.seeds]
         fields["shapes"] = [list(shape) for shape in self.shapes]
         fields["dtypes"] = [str(dtype).removeprefix("torch.") for dtype in self.dtypes]
-        return json.dumps(fields)
+        return fields
 
     @classmethod
     def from_json(cls, text: str) -> "Estimate":
         """What :meth:`to_json` wrote. Raises ValueError for anything else."""
         try:
-            fields: dict[str, Any] = json.loads(text)
+            plain = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"this is no estimate in JSON: {error}") from error
+        return cls.from_plain(plain)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> "Estimate":
+        """From the fields as JSON has them. Raises ValueError for anything else."""
+        try:
+            fields = dict(plain)
             options = dict(fields.pop("directions"))
             name = options.pop("law")
             if name not in laws.__all__:

@@ -12,6 +12,7 @@ and returns seeds and scalars; :func:`backward` adds what these stand for to ``.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,6 +46,34 @@ __all__ = ["backward", "grad", "measure"]
 
 
 Values = Callable[[int, int], float]  # (p, side in {-1, 0, +1}) -> the loss at θ + side·εz_p
+SCHEMES = ("central", "forward")
+MODES = ("store", "replay", "exact", "layerwise")
+
+
+@dataclass(frozen=True)
+class _How:
+    """How an estimate is made, judged before anything moves."""
+
+    directions: Law
+    eps: float
+    queries: int
+    scheme: str
+    memory: str = "exact"
+    rng: str = "same"
+
+    def __post_init__(self) -> None:
+        law = self.directions
+        if not isinstance(law, Law):
+            raise TypeError(f"directions is {law!r}; a law such as zotk.Gaussian() is needed")
+        positive("eps", self.eps)
+        integer("queries", self.queries, 1)
+        for name, known in (("scheme", SCHEMES), ("memory", MODES), ("rng", ("same", "free"))):
+            value = getattr(self, name)
+            if value not in known:
+                words = list(map(repr, known))
+                allowed = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"
+                raise ValueError(f"{name} is {value!r}; {allowed} is needed")
+        object.__setattr__(self, "queries", int(self.queries))
 
 
 def grad(
@@ -73,7 +102,7 @@ def grad(
     TypeError
         ``params`` has other leaves than floating-point tensors; an argument of another kind.
     """
-    _options(directions, eps, queries, scheme)
+    how = _How(directions, eps, queries, scheme)
     if not callable(loss):
         raise TypeError(f"loss is {loss!r}; a function of params is needed")
     generator = seeded(generator)
@@ -86,7 +115,7 @@ def grad(
             theta = [t.detach() for t in leaves]
             floating(theta)
             standard(directions, theta)
-            seeds = draw_seeds(queries, generator)
+            seeds = draw_seeds(how.queries, generator)
             direction = drawn(directions, theta, seeds)
             named = {pytree.keystr(path): t for path, t in zip(places, theta, strict=True)}
             resolvable_sample(named, directions, seeds[0], eps)
@@ -98,9 +127,7 @@ def grad(
                     moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
                 return number("loss", fresh(lambda: loss(pytree.tree_unflatten(moved, structure))))
 
-            coefficients, _, _ = _differences(
-                at, queries, eps, scheme, Alone(), dense=not isinstance(directions, Coordinate)
-            )
+            coefficients, _, _ = _differences(at, how, Alone())
             sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
             add_up(sums, direction, coefficients)
         out = [total.to(t.dtype) for total, t in zip(sums, theta, strict=True)]
@@ -171,11 +198,8 @@ def measure(
     RuntimeError
         The closure failed on another rank of the group, or the group did, after its timeout.
     """
-    _options(directions, eps, queries, scheme)
-    return _measured(
-        closure, params, directions, generator, group, check,
-        eps=eps, queries=int(queries), scheme=scheme, memory=memory, rng=rng,
-    )[0]  # fmt: skip
+    how = _How(directions, eps, queries, scheme, memory, rng)
+    return _measured(closure, params, how, generator, group, check)[0]
 
 
 def backward(
@@ -207,11 +231,8 @@ def backward(
     TypeError, RuntimeError
         As :func:`measure`.
     """
-    _options(directions, eps, queries, scheme)
-    estimate, theta, direction = _measured(
-        closure, params, directions, generator, group, check,
-        eps=eps, queries=int(queries), scheme=scheme, memory=memory, rng=rng,
-    )  # fmt: skip
+    how = _How(directions, eps, queries, scheme, memory, rng)
+    estimate, theta, direction = _measured(closure, params, how, generator, group, check)
     # a .grad made in inference mode could never be added to outside it
     with torch.inference_mode(False), torch.no_grad():
         _accumulate(theta, direction, estimate.coefficients)
@@ -221,94 +242,79 @@ def backward(
 def _measured(
     closure: Callable[[], Tensor | float],
     params: nn.Module | Iterable[Tensor],
-    directions: Law,
+    how: _How,
     generator: torch.Generator | None,
     group: dist.ProcessGroup | None,
     check: bool,
-    *,
-    eps: float,
-    queries: int,
-    scheme: str,
-    memory: str,
-    rng: str,
 ) -> tuple[Estimate, list[Tensor], Direction]:
     """The estimate, the parameters it is of, and its directions, for the last time."""
-    how = {"eps": eps, "queries": queries, "scheme": scheme, "memory": memory, "rng": rng}
-    if rng not in ("same", "free"):
-        raise ValueError(f"rng is {rng!r}; 'same' or 'free' is needed")
     if not callable(closure):
         raise TypeError(f"closure is {closure!r}; a function that returns the loss is needed")
     net = params if isinstance(params, nn.Module) else None
     named = trained(params)
     theta = list(named.values())
-    standard(directions, theta)
-    _remembered(memory, directions, theta, net, group)
-    seeds = draw_seeds(queries, seeded(generator))
+    standard(how.directions, theta)
+    _remembered(how, theta, net, group)
+    seeds = draw_seeds(how.queries, seeded(generator))
     with torch.inference_mode(False), torch.no_grad():
         machines: Machines = Alone() if group is None else Group(group, theta[0].device)
         layout = [(tuple(t.shape), t.dtype) for t in theta]
-        machines.agree({**how, "directions": directions, "layout": layout}, theta)
+        machines.agree({**vars(how), "layout": layout}, theta)
         seeds = machines.seeds(seeds)
-        resolvable_sample(named, directions, seeds[0], eps)
-        direction = drawn(directions, theta, seeds)
-        held = LastOnly(direction) if memory == "store" else direction
+        resolvable_sample(named, how.directions, seeds[0], how.eps)
+        direction = drawn(how.directions, theta, seeds)
+        held = LastOnly(direction) if how.memory == "store" else direction
         walk: FromCopy | InPlace | Layerwise
-        if memory == "layerwise" and net is not None:
-            walk = Layerwise(net, named, held, eps)
+        if how.memory == "layerwise" and net is not None:
+            walk = Layerwise(net, named, held, how.eps)
         else:
-            walk = (FromCopy if memory == "exact" else InPlace)(theta, held, eps)
-        same = [SameDraws(theta[0].device)] if rng == "same" else []
-        buffers = SameBuffers(net) if net is not None else None
+            walk = (FromCopy if how.memory == "exact" else InPlace)(theta, held, how.eps)
+        draws = [SameDraws(theta[0].device)] if how.rng == "same" else []
+        buffers = [SameBuffers(net)] if net is not None else []
+
+        kept: list[SameDraws | SameBuffers] = [*draws, *buffers]
 
         def at(p: int, side: int) -> float:
             walk.go(p, side)
-            for each in (*same, buffers):
-                if each is not None:
-                    each.rewind()
+            for same in kept:
+                same.rewind()
             return number("closure", fresh(closure))
 
         try:
             if check:
                 _one_function(at(0, 0), at(0, 0))
-            coefficients, loss, evaluations = _differences(
-                at, queries, eps, scheme, machines, dense=not isinstance(directions, Coordinate)
-            )
+            coefficients, loss, evaluations = _differences(at, how, machines)
             if isinstance(walk, Layerwise):
                 walk.insist_on_reads()
         finally:
             insist(walk.restore)
-            if group is not None and buffers is not None:
-                buffers.rewind()  # each rank would leave others
+            if group is not None:  # each rank would leave other buffers
+                for moved in buffers:
+                    moved.rewind()
     estimate = Estimate(
         loss=loss,
         coefficients=coefficients,
         evaluations=evaluations + 2 * check,
-        directions=directions,
+        directions=how.directions,
         seeds=seeds,
         shapes=tuple(t.shape for t in theta),
         dtypes=tuple(t.dtype for t in theta),
         device_type=theta[0].device.type,
     )
-    return estimate, theta, held if queries == 1 else direction
+    return estimate, theta, held if how.queries == 1 else direction
 
 
 def _remembered(
-    memory: str,
-    directions: Law,
-    theta: Sequence[Tensor],
-    net: nn.Module | None,
-    group: dist.ProcessGroup | None,
+    how: _How, theta: Sequence[Tensor], net: nn.Module | None, group: dist.ProcessGroup | None
 ) -> None:
     """Refuse a way of moving that would give a wrong result."""
-    modes = ("store", "replay", "exact", "layerwise")
-    if memory not in modes:
-        raise ValueError(f"memory is {memory!r}; one of {', '.join(map(repr, modes))} is needed")
+    memory = how.memory
     if memory == "layerwise" and net is None:
         raise TypeError("memory is 'layerwise' and params no module; pass the module itself")
-    if memory in ("replay", "layerwise") and isinstance(directions, Orthogonal):
+    if memory in ("replay", "layerwise") and isinstance(how.directions, Orthogonal):
         raise ValueError(
-            f"memory is {memory!r} with directions={directions}, whose rows are drawn together; "
-            "'store' or 'exact' is needed"
+            f"memory is {memory!r} with directions={how.directions}, whose rows are drawn "
+            "together; 'store' or 'exact' is needed"
         )
     if memory in ("exact", "layerwise"):
         return
@@ -333,32 +339,28 @@ def _one_function(first: float, second: float) -> None:
         )
 
 
-def _differences(
-    at: Values, queries: int, eps: float, scheme: str, machines: Machines, *, dense: bool
-) -> tuple[tuple[float, ...], float, int]:
-    """The c_p / P, the loss, and the number of evaluations.
-
-    Along `dense` directions a slope is hardly ever 0; along a coordinate it may well be.
-    """
-    every = range(queries)
-    if scheme == "central":
+def _differences(at: Values, how: _How, machines: Machines) -> tuple[tuple[float, ...], float, int]:
+    """The c_p / P, the loss, and the number of evaluations."""
+    every = range(how.queries)
+    if how.scheme == "central":
         points = [(p, side) for p in every for side in (+1, -1)]
         values = machines.values(points, at)
         pairs = list(zip(values[::2], values[1::2], strict=True))
-        width, loss = 2 * eps, sum(0.5 * (a + b) for a, b in pairs) / queries
+        width, loss = 2 * how.eps, sum(0.5 * (a + b) for a, b in pairs) / how.queries
     else:
         points = [(0, 0), *((p, +1) for p in every)]
         values = machines.values(points, at)
         pairs = [(value, values[0]) for value in values[1:]]
-        width, loss = eps, values[0]
-    if all(a == b for a, b in pairs) and dense:
+        width, loss = how.eps, values[0]
+    # along a coordinate a slope may well be 0, along other directions hardly ever
+    if all(a == b for a, b in pairs) and not isinstance(how.directions, Coordinate):
         warnings.warn(
             f"the loss is {pairs[0][0]} at both ends of every pair: it does not see the "
             "parameters, is flat or a step function here, or rounds the difference away "
             "(a larger eps, or a loss in a wider format)",
             stacklevel=4,
         )
-    coefficients = tuple((a - b) / (width * queries) for a, b in pairs)
+    coefficients = tuple((a - b) / (width * how.queries) for a, b in pairs)
     return coefficients, loss, len(points)
 
 
@@ -405,12 +407,3 @@ def _rounded(t: Tensor, total: Tensor) -> Tensor:
         )
     laid = torch.empty_like(t, dtype=dtype)  # the strides that autograd would give
     return new if new.stride() == laid.stride() else laid.copy_(new)
-
-
-def _options(directions: Law, eps: float, queries: int, scheme: str) -> None:
-    if not isinstance(directions, Law):
-        raise TypeError(f"directions is {directions!r}; a law such as zotk.Gaussian() is needed")
-    positive("eps", eps)
-    integer("queries", queries, 1)
-    if scheme not in ("central", "forward"):
-        raise ValueError(f"scheme is {scheme!r}; 'central' or 'forward' is needed")

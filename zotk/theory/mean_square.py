@@ -145,18 +145,11 @@ class MeanSquare:
         first = self._start(m0)
         if not first > 0:
             raise ValueError("m0 has no loss; a start with some is needed")
-        low = self.threshold / 64
 
-        def ends(lr: float) -> float:
-            return replace(self, lr=lr)._losses([t], m0)[0]
+        def no_higher(lr: float) -> bool:
+            return replace(self, lr=lr)._losses([t], m0)[0] <= first
 
-        while ends(2 * low) <= first:
-            low *= 2
-        high = 2 * low
-        while high - low > 1e-10 * high:
-            middle = (low + high) / 2
-            low, high = (middle, high) if ends(middle) <= first else (low, middle)
-        return low
+        return last(no_higher, self.threshold / 32, rtol=1e-10)
 
     def _step(self, values: Tensor, m: Tensor) -> Tensor:
         k, lr = self._k, self.lr

@@ -84,15 +84,15 @@ def sums(modes: Tensor, lr: float, w: float, k: Coefficients, how: Momentum) -> 
     )
 
 
-def last(holds: Callable[[float], bool], high: float) -> float:
-    """The end of the interval from 0 on which ``holds`` is true, to the last digit.
+def last(holds: Callable[[float], bool], high: float, rtol: float = 0.0) -> float:
+    """The end of the interval from 0 on which ``holds`` is true, to ``rtol`` or the last digit.
 
     It must be true, then false; ``high`` is doubled until it is false.
     """
     low = 0.0
     while holds(high) and high < 1e300:
         low, high = high, 2 * high
-    while low < (middle := (low + high) / 2) < high:
+    while low < (middle := (low + high) / 2) < high and high - low > rtol * high:
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
 
