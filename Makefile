@@ -43,8 +43,9 @@ chapter: $(READY) ## run one chapter beside the book: CH=name P="seed=3 draws=10
 verify: $(READY) ## all checks under another seed of the book: SEED=7
 	$(PY) -m ci.run --profile checks --seed $(SEED)
 
-browse: book ## open every page in headless Chromium
+browse: book ## open every page in headless Chromium, and a chapter in JupyterLab
 	$(PY) -m ci.browse build/html
+	$(PY) -m ci.lab_look
 
 pdf: book ## print the whole book as one PDF with headless Chromium
 	$(PY) -m ci.pdf build/html

@@ -5,10 +5,13 @@
 Pairing makes the notebooks and leaves the markdown as it is. Saving a notebook rewrites the
 chapter's markdown, and the other way round. Settings of the user's Jupyter, IPython and matplotlib
 do not apply, so that a chapter runs here as in the book; nor does JupyterLab ask for its news.
+Claims are shown as boxes (`ci.boxes`).
 """
 
+import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jupytext
@@ -21,7 +24,9 @@ OPTIONS = (
     "--LabApp.default_url=/lab/tree/chapters",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.news_url=None",
+    "--ServerApp.contents_manager_class=ci.boxes.Chapters",
 )
+NEWS = "@jupyterlab/apputils-extension:announcements"  # asks whether it may ask for news
 
 
 def pair(source: Path) -> None:
@@ -40,16 +45,25 @@ def pair(source: Path) -> None:
     os.utime(notebook, ns=(time, time))
 
 
-def main(options: list[str]) -> None:
-    """Pair the chapters, then become JupyterLab."""
-    env = environment(ROOT, "full")
+def command(root: Path, options: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Pair the chapters of a repository; the command that opens Lab on them, and its variables."""
+    env = environment(root, "full")
     for runner_only in ("JPY_PARENT_PID", "JUPYTER_PATH"):
         del env[runner_only]
-    for name in written(ROOT):
-        pair(ROOT / "chapters" / f"{name}.md")
+    for name in written(root):
+        pair(root / "chapters" / f"{name}.md")
+    pages = Path(env["JUPYTER_CONFIG_DIR"]) / "labconfig/page_config.json"
+    pages.parent.mkdir(parents=True, exist_ok=True)
+    pages.write_text(json.dumps({"disabledExtensions": {NEWS: True}}), encoding="utf-8")
+    lab = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={root}"]  # of jupytext.toml
+    return [*lab, *OPTIONS, *options], env
+
+
+def main(options: list[str]) -> None:
+    """Become JupyterLab."""
+    lab, env = command(ROOT, options)
     os.chdir(ROOT)
-    lab = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={ROOT}"]  # of jupytext.toml
-    os.execve(sys.executable, [*lab, *OPTIONS, *options], env)
+    os.execve(sys.executable, lab, env)
 
 
 if __name__ == "__main__":

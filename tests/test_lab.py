@@ -1,14 +1,16 @@
 """JupyterLab on the chapters: pairing changes no chapter, nobody else is asked for anything."""
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
 
 import jupytext
 import nbformat
+import pytest
 from jupyterlab.labapp import LabApp
 
-from ci import lab
+from ci import boxes, browser, lab, lab_look
 from ci.chapters import ROOT, read, written
 
 
@@ -54,3 +56,74 @@ def test_no_news() -> None:
     app.parse_command_line(list(lab.OPTIONS))
     assert app.news_url is None
     assert app.check_for_updates_class.__name__ == "NeverCheckForUpdate"
+
+
+def test_claims_become_boxes_and_claims_again() -> None:
+    for name in written(ROOT):
+        text = (ROOT / f"chapters/{name}.md").read_text(encoding="utf-8")
+        shown = boxes.to_boxes(text)
+        assert text.count("{claim} ") == shown.count("\n:label: ") - text.count("\n:label: ")
+        assert "{claim} " not in shown
+        assert boxes.to_claims(shown) == text
+
+
+CHAPTER = """---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+```{claim} one.two Of two, one
+:kind: lemma
+:tag: equality
+
+It holds.
+```
+
+```{prf:proof}
+Look.
+```
+
+```{code-cell} ipython3
+---
+mystnb: {image: {alt: "a layout that jupytext does not write"}}
+---
+1 / 0
+```
+"""
+
+
+def _repository(root: Path) -> Path:
+    (root / "chapters").mkdir()
+    shutil.copy(ROOT / "jupytext.toml", root)
+    source = root / "chapters/one.md"
+    source.write_text(CHAPTER)
+    lab.pair(source)
+    return source
+
+
+def test_a_save_leaves_a_chapter_whose_cells_are_the_same(tmp_path: Path) -> None:
+    source = _repository(tmp_path)
+
+    async def session() -> None:
+        manager = boxes.Chapters(root_dir=str(tmp_path))
+        opened = await manager.get("chapters/one.ipynb", type="notebook", content=True)
+        assert "{prf:lemma} Of two, one\n:label: one.two" in opened["content"]["cells"][0].source
+        await manager.save(opened, "chapters/one.ipynb")
+        assert source.read_text() == CHAPTER
+        opened = await manager.get("chapters/one.ipynb", type="notebook", content=True)
+        opened["content"]["cells"][-1]["source"] = "1 / 2"
+        await manager.save(opened, "chapters/one.ipynb")
+        assert "{claim} one.two Of two, one\n" in source.read_text()
+        assert read(source).cells[-1].source == "1 / 2"
+
+    asyncio.run(session())
+
+
+@pytest.mark.skipif(browser.programs() is None, reason="needs chromium and chromedriver")
+def test_the_look_at_lab_sees_what_fails(tmp_path: Path) -> None:
+    source = _repository(tmp_path)
+    source.write_text(CHAPTER.replace(":kind: lemma\n", ""))  # a claim that stays as it is typed
+    with lab_look.lab(tmp_path) as address, browser.chromium() as driver:
+        faults = lab_look.look(driver, address, tmp_path, "one")
+    assert any("ZeroDivisionError" in fault for fault in faults)
+    assert "1 boxes of claims and proofs, 2 in the chapter" in faults
+    assert len(faults) == 2, faults
