@@ -138,7 +138,7 @@ def dress(driver: webdriver.Chrome, theme: str) -> None:
 
 
 def settle(driver: webdriver.Chrome) -> None:
-    """Wait for load, fonts, formulas and images, whichever the page has."""
+    """Wait for load, fonts, all formulas and images, whichever the page has."""
     driver.execute_async_script(SETTLE, SETTLE_SECONDS)
 
 
@@ -181,7 +181,10 @@ const waiting = () => document.readyState !== "complete"
     await sleep(50);
   } while (waiting() && performance.now() < limit);
   await within(document.fonts.ready);
-  try { await within(window.MathJax?.startup?.promise); } catch {}  // judged by what is on the page
+  try {  // what came of it is judged by what is on the page
+    await within(window.MathJax?.startup?.promise);
+    await within(window.MathJax?.startup?.document?.lazyTypesetAll?.());
+  } catch {}
   await sleep(150);
 })().then(() => done(), error => done(String(error)));
 """

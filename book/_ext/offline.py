@@ -25,8 +25,12 @@ def configure(app: Sphinx, config: Config) -> None:
         raise ConfigError(str(error)) from error
     config.html_static_path += [str(folder), str(FILES)]
     config.mathjax_path = "vendor/mathjax/tex-mml-chtml.js"
-    # formulas are no stops of the tab key; Sphinx has MathJax look at its own formulas only
-    config.mathjax3_config = {"options": {"menuOptions": {"settings": {"inTabOrder": False}}}}
+    # Formulas are no stops of the tab key, and are set when they come near the screen, since a long
+    # chapter has hundreds; for a printer, all of them. Sphinx has MathJax look at its own only.
+    config.mathjax3_config = {
+        "loader": {"load": ["ui/lazy"]},
+        "options": {"menuOptions": {"settings": {"inTabOrder": False}}, "lazyMargin": "600px"},
+    }
     config.nb_ipywidgets_js = {}  # `ci.explorers` has unpacked the widgets
 
 
