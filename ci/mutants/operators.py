@@ -2,7 +2,9 @@
 
 Formulas: numbers (±1 for whole ones, which are counts and indices; ×2 and ½ for others; exponents
 also ±½), + and -, * and /, powers, edges of comparisons, and/or, dropped minus and `not`, negated
-conditions. Nothing is planted in strings, annotations, messages of errors, or `isinstance`.
+conditions. Nothing is planted in strings, annotations, messages of errors, or `isinstance`; nor in
+what decides how hard a solver works and not what it finds: tolerances, its brackets, and numbers
+so small that they stand for rounding.
 """
 
 import ast
@@ -123,12 +125,15 @@ def _module(source: Source) -> Iterator[Mutant]:
         yield from _walk(source, node, "")
 
 
+EFFORT = {"rtol", "atol", "xtol", "tol", "epsabs", "epsrel", "limit", "maxiter"}
+BRACKETED = {"brentq"}  # a function, then where to look
+ROUNDING = 1e-9  # positive numbers below are allowances for it
 SKIPPED = (ast.JoinedStr, ast.Raise, ast.arg, ast.Import, ast.ImportFrom, ast.Global)
 
 
 def _walk(source: Source, node: ast.AST, scope: str, *, counts: bool = True) -> Iterator[Mutant]:
     """The mutants of a node and of what lies in it."""
-    if isinstance(node, SKIPPED) or _typing(node):
+    if isinstance(node, SKIPPED) or _typing(node) or _effort(node):
         return
     yield from _at(source, node, scope, conditions=counts)
     inner = scope
@@ -137,6 +142,8 @@ def _walk(source: Source, node: ast.AST, scope: str, *, counts: bool = True) -> 
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
             continue
+        if name == "args" and isinstance(node, ast.Call) and _name(node.func) in BRACKETED:
+            value = value[:1]
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
                 yield from _walk(source, child, inner, counts=counts)
@@ -146,6 +153,19 @@ def _typing(node: ast.AST) -> bool:
     """Asserted types and casts: what the type checker reads, not a formula."""
     called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     return called and node.func.id in ("isinstance", "issubclass", "cast")  # type: ignore[attr-defined]
+
+
+def _effort(node: ast.AST) -> bool:
+    match node:
+        case ast.keyword(arg=arg):
+            return arg in EFFORT
+        case ast.Constant(value=float() as value):
+            return 0 < value < ROUNDING
+    return False
+
+
+def _name(function: ast.expr) -> str:
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 
 def _at(source: Source, node: ast.AST, scope: str, *, conditions: bool) -> Iterator[Mutant]:
