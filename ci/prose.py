@@ -48,8 +48,16 @@ OPAQUE = {
     "math", "code", "code-block", "sourcecode", "toctree", "epigraph", "highlights", "pull-quote",
 }  # fmt: skip
 # Bodies whose formulas and words are mathematics, not results.
-STATEMENTS = re.compile(r"claim|prf:.*|exercise|exercise-start")
-TARGETS = {"figure", "image", "glue", "glue:figure", "solution", "solution-start"}  # argument
+STATEMENTS = re.compile(r"answer|claim|prf:.*|exercise|exercise-start")
+TARGETS = {
+    "answer",
+    "figure",
+    "image",
+    "glue",
+    "glue:figure",
+    "solution",
+    "solution-start",
+}  # argument
 TEXT_ROLES = {"abbr", "emphasis", "strong", "sub", "subscript", "sup", "superscript"}
 HIDDEN_TAGS = {"blockquote", "code", "kbd", "math", "pre", "samp", "script", "style", "svg"}
 
@@ -221,7 +229,7 @@ def _directive(token: Token) -> tuple[str, str]:
 
 
 def _head(token: Token, line: int) -> Iterator[Finding]:
-    """Findings in the title of a directive, and in the alternative text of a figure."""
+    """Findings in the title of a directive, a figure's alternative text, an answer's hint."""
     name, argument = _directive(token)
     if name in OPAQUE or name == "code-cell" or (token.type == "fence" and not name):
         return
@@ -230,6 +238,8 @@ def _head(token: Token, line: int) -> Iterator[Finding]:
     for number, option in enumerate(_options(token.content), line + 1):
         if said := re.match(r"\s*:?alt:\s*(.*)", option):
             yield from _numbers([(said[1], number)], strict=True)
+        elif name == "answer" and (said := re.match(r"\s*:?hint:\s*(.*)", option)):
+            yield from _page(said[1], number, strict=False)
 
 
 def _body(token: Token, line: int, strict: bool) -> Iterator[Finding]:

@@ -16,7 +16,8 @@ GENERATED = ("atlas", "errata", "statistics")  # the pages of the real book
 CONF = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "book/_ext")!r}]
-extensions = ["myst_nb", "sphinx_proof", "sphinxcontrib.bibtex", "claims", "folds", "head"]
+extensions = ["myst_nb", "sphinx_proof", "sphinxcontrib.bibtex"]
+extensions += ["claims", "folds", "head", "answers"]
 nb_execution_mode = "off"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 myst_enable_extensions = ["dollarmath"]

@@ -545,6 +545,20 @@ def test_no_more_than_some_lines_stay_unfolded(tmp_path: Path) -> None:
     assert "61 lines of code are unfolded, at most 60 may be" in complaints
 
 
+def test_a_page_without_checks_may_leave_fewer_lines_unfolded(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    for lines, green in ((40, True), (41, False)):
+        block = "\n".join(["```python", *["x = 1"] * lines, "```"])
+        book.sources["introductio"]["items"]["thm-2"] = {
+            "what": "Theorem 2",
+            "because": "taken out",
+        }
+        book.two, book.records["two"] = f"# Two\n\n{block}\n", []
+        status, complaints = book.build()
+        assert (status == 0) is green, complaints
+    assert "41 lines of code are unfolded, at most 40 may be" in complaints
+
+
 def test_a_claim_links_to_its_evidence_and_its_row(healthy: Book) -> None:
     one, atlas = healthy.page("chapters/one"), healthy.page("atlas")
     for href in ("#sum.two", "#evidence-sum.two", "../atlas.html#row-sum.two"):

@@ -52,3 +52,18 @@ def test_the_page_lists_chapters_with_what_they_need(tmp_path: Path) -> None:
     words = [re.sub(r"<[^>]+>", "", row) for row in rows]
     assert words == ["1 One", "2 Two after 1"]
     assert 'href="chapters/two.html"' in rows[1]
+
+
+def test_pages_without_a_number_are_not_listed(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    book.index = (
+        book.index.replace("\nchapters/one", "").replace(
+            "```{toctree}\natlas", "```{toctree}\nchapters/one\natlas"
+        )
+        + "\n```{prerequisites}\n```\n"
+    )
+    book.one = "(ch:one)=" + book.one
+    book.two = book.two.replace("# Two\n", "# Two\n\n**You need** {ref}`ch:one`.\n")
+    assert book.build() == (0, "")
+    rows = re.findall(r"<li><span>(.*?)</span></li>", book.page("index"), re.DOTALL)
+    assert [re.sub(r"<[^>]+>", "", row) for row in rows] == ["1 Two"]

@@ -1,7 +1,7 @@
 """Code folds away: a cell that checks becomes a line of evidence, a cell that prepares a title.
 
 The folds are ``<details>``: they open by mouse and keyboard, without a script. ``reading.js`` adds
-a switch for all of them. A chapter that leaves more than `MOST` lines unfolded fails the build.
+a switch for all of them. A page that leaves more lines unfolded than it may fails the build.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,8 @@ from ci import evidence
 
 log = logging.getLogger(__name__)
 
-MOST = 60  # lines of code that a chapter may show unfolded
+MOST = 60  # lines of code that a chapter with checks may show unfolded
+FEW = 40  # and a page without: those of the first course
 SHOWN = "show-input"  # the tag of a cell that shows nothing and is to be read all the same
 SWITCH = (  # of reading.js; in the page from the start, so that nothing below it moves
     '<label class="show-code pst-js-only"><input type="checkbox"> show all code and cards</label>'
@@ -43,15 +44,17 @@ class FoldCells(SphinxPostTransform):
         for cell in list(self.document.findall(nodes.container)):
             if cell.get("nb_element") == "cell_code":
                 _fold(cell, records.get(cell["cell_index"], ()), view, seen)
-        if records and (title := next(self.document.findall(nodes.title), None)):
+        folds = any("fold-code" in part["classes"] for part in self.document.findall(element))
+        if (records or folds) and (title := next(self.document.findall(nodes.title), None)):
             after = title.parent.index(title) + 1
             title.parent.insert(after, nodes.raw("", SWITCH, format="html"))
         lines = sum(map(_lines, _unfolded(self.document)))
-        if records and lines > MOST:
+        most = MOST if records else FEW
+        if chapter.parent.name == "chapters" and lines > most:
             log.warning(
                 "%d lines of code are unfolded, at most %d may be: tag a cell hide-input",
                 lines,
-                MOST,
+                most,
                 location=self.env.docname,
             )
 

@@ -1,7 +1,8 @@
 """``{prerequisites}``: the chapters in the order of the book, arcs from each to those that need it.
 
 What a chapter needs are the chapters that its paragraph "**You need** …" refers to. One that comes
-later in the book is no prerequisite, and what follows from other arcs is not drawn.
+later in the book is no prerequisite, and what follows from other arcs is not drawn. Pages without a
+number, such as those of the first course, are read in their order and are not listed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +30,14 @@ def note(app: Sphinx, document: nodes.document) -> None:
 
 
 def needs(env: BuildEnvironment) -> dict[str, list[str]]:
-    """For each chapter of the book, in its order, the chapters that it needs at once."""
+    """For each numbered chapter, in the order of the book, the chapters that it needs at once."""
     labels = env.get_domain("std").data["anonlabels"]
     noted = domain(env).data["needs"]
-    order = [page for page in domain(env).reading_order() if page.startswith("chapters/")]
+    order = [
+        page
+        for page in domain(env).reading_order()
+        if page.startswith("chapters/") and _number(env, page)
+    ]
     return direct(
         {page: [labels[x][0] for x in noted.get(page, []) if x in labels] for page in order}
     )
@@ -51,6 +56,11 @@ def direct(stated: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
         found[page] = [other for other in found if other in earlier and other not in brought]
         all_of[page] = brought | set(earlier)
     return found
+
+
+def _number(env: BuildEnvironment, page: str) -> str:
+    """The printed number of a page, "" for one without."""
+    return ".".join(map(str, env.toc_secnumbers.get(page, {}).get("", ())))
 
 
 def arcs(found: Mapping[str, Sequence[str]]) -> str:
@@ -75,14 +85,13 @@ def listed(env: BuildEnvironment, title: Callable[[str], Cell]) -> list[nodes.No
     """The content of ``{prerequisites}``; ``title`` makes a link to a page."""
     found = needs(env)
 
-    def number(page: str) -> str:
-        return ".".join(map(str, env.toc_secnumbers.get(page, {}).get("", ())))
-
     rows = []
     for page, wanted in found.items():
-        after = " after " + ", ".join(map(number, wanted)) if wanted else ""
+        after = " after " + ", ".join(_number(env, each) for each in wanted) if wanted else ""
         words = html("span", nodes.Text(after), classes=["after"])
-        rows.append(html("li", html("span", nodes.Text(f"{number(page)} "), *title(page), words)))
+        rows.append(
+            html("li", html("span", nodes.Text(f"{_number(env, page)} "), *title(page), words))
+        )
     drawing = nodes.raw("", arcs(found), format="html")
     return [html("div", drawing, html("ol", *rows), classes=["prerequisites"])]
 
