@@ -2,7 +2,8 @@
 
 They are made of the finished pages and loaded only when they are needed: `previews/CHAPTER.js` by
 the first link into that chapter that a pointer rests on, `previews/glossary.js` by the first word
-that is explained there, `previews/index.js` by the search page. They are scripts and not data, so that a site that is opened as files works, too.
+that is explained there, `previews/index.js` by the search page. They are scripts and not data, so
+that a site that is opened as files works, too.
 """
 
 import json

@@ -575,7 +575,8 @@ def test_previews_and_the_index(healthy: Book, tmp_path: Path) -> None:
 def test_words_of_the_glossary_are_previews() -> None:
     page = (
         '<dl class="glossary">\n<dt id="term-law">law<a class="headerlink" href="#term-law">#</a>'
-        '</dt><dd><p>What <span class="math">\\(z\\)</span> is <a href="x.html">drawn</a> from.</p>\n'
+        '</dt><dd><p>What <span class="math">\\(z\\)</span> is '
+        '<a href="x.html">drawn</a> from.</p>\n'
         "</dd>\n</dl>"
     )
     assert previews.terms(page) == {
