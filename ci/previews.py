@@ -1,8 +1,9 @@
 """What a reader may look up: the statements behind links, and an index of claims for the search.
 
-Both are made of the finished pages and loaded only when they are needed: `previews/CHAPTER.js` by
-the first link into that chapter that a pointer rests on, `previews/index.js` by the search page.
-They are scripts and not data, so that a site that is opened as files works, too.
+They are made of the finished pages and loaded only when they are needed: `previews/CHAPTER.js` by
+the first link into that chapter that a pointer rests on, `previews/glossary.js` by the first word
+that is explained there, `previews/index.js` by the search page. They are scripts and not data, so
+that a site that is opened as files works, too.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import NamedTuple
 BOX = re.compile(
     r'<div class="proof [\w -]*admonition" id="([^"]+)">\n(.*?</section>)\n</div>', re.DOTALL
 )
+TERM = re.compile(r'<dt id="([^"]+)">(.*?)</dt>\s*<dd>(.*?)</dd>', re.DOTALL)
 TITLE = re.compile(r'<p class="admonition-title">(.*?)</p>', re.DOTALL)
 TAG = re.compile(r"<[^>]+>")
 UNWANTED = re.compile(
@@ -63,15 +65,28 @@ def boxes(page: str) -> list[Box]:
     return found
 
 
+def terms(page: str) -> dict[str, str]:
+    """The entries of the glossary, by their ids."""
+    return {
+        name: f"<p><strong>{TAG.sub('', UNWANTED.sub('', word)).strip()}</strong></p>"
+        f"{UNWANTED.sub('', meaning)}"
+        for name, word, meaning in TERM.findall(page)
+    }
+
+
 def write(site: Path) -> None:
     """Write the previews of each chapter and the index; aliases lead to some of them."""
     folder = site / "previews"
     folder.mkdir()
+    glossary = site / "glossary.html"
+    if glossary.is_file():
+        found = terms(glossary.read_text(encoding="utf-8"))
+        _script(folder / "glossary.js", "zotkPreviews", found)
     index = []
     for page in sorted((site / "chapters").glob("*.html")):
-        found = boxes(page.read_text(encoding="utf-8"))
-        _script(folder / f"{page.stem}.js", "zotkPreviews", {box.id: box.html for box in found})
-        for box in found:
+        stated = boxes(page.read_text(encoding="utf-8"))
+        _script(folder / f"{page.stem}.js", "zotkPreviews", {box.id: box.html for box in stated})
+        for box in stated:
             aliases = " ".join(words for words, ids in ALIASES.items() if box.id in ids)
             words = " ".join(unescape(TAG.sub("", TITLE.sub("", box.html))).split())
             entry = (box.id, box.title, f"chapters/{page.name}#{box.id}", aliases, words)

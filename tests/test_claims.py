@@ -586,6 +586,19 @@ def test_previews_and_the_index(healthy: Book, tmp_path: Path) -> None:
     assert entries[3][2] == "chapters/two.html#sum.bound"
 
 
+def test_words_of_the_glossary_are_previews() -> None:
+    page = (
+        '<dl class="glossary">\n<dt id="term-law">law<a class="headerlink" href="#term-law">#</a>'
+        '</dt><dd><p>What <span class="math">\\(z\\)</span> is '
+        '<a href="x.html">drawn</a> from.</p>\n'
+        "</dd>\n</dl>"
+    )
+    assert previews.terms(page) == {
+        "term-law": "<p><strong>law</strong></p>"
+        '<p>What <span class="math">\\(z\\)</span> is drawn from.</p>\n'
+    }
+
+
 def test_no_alias_leads_nowhere() -> None:
     texts = [path.read_text() for path in (ROOT / "chapters").glob("*.md")]
     known = {name for text in texts for name in re.findall(r"^`+\{claim\} (\S+)", text, re.M)}

@@ -18,7 +18,8 @@
     hide();
     wanted = link;
     const url = new URL(link.href);
-    const chapter = url.pathname.match(/\/chapters\/([^/]+)\.html$/)?.[1];
+    const chapter = url.pathname.match(/\/(?:chapters\/[^/]+|glossary)\.html$/)?.[0]
+      .split("/").pop().replace(".html", "");
     if (!chapter) return;
     const html = (await statements(chapter))[decodeURIComponent(url.hash.slice(1))];
     if (!html || wanted !== link) return;
