@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 import zotk
+from ci.bench_parts import where_time_goes
 from ci.bench_steps import steps
 from ci.bench_tools import peak, timed
 from ci.console import any_locale
@@ -311,6 +312,7 @@ def main() -> None:
     """All benchmarks."""
     any_locale()
     torch.set_num_threads(1)
+    where_time_goes()
     steps()
     kernels()
     descent()
