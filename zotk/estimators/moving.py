@@ -1,11 +1,14 @@
 """Walkers: they move parameters in place to θ ± εz, and back, whatever happens."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from zotk.estimators.parameters import Direction
+from zotk.estimators.directions import Direction
+from zotk.estimators.parameters import in_runs
 
 
 class Walker(Protocol):
@@ -26,9 +29,10 @@ class FromCopy:
     def go(self, p: int, side: int) -> None:
         if side == 0:
             return self.restore()
-        pieces = zip(self._theta, self._saved, self._direction(p), strict=True)
-        for t, start, z in pieces:
-            t.copy_(start).add_(z, alpha=side * self._eps)
+        pieces = self._direction(p)
+        for k, both in enumerate(zip(self._theta, self._saved, strict=True)):
+            for (t, start), z in in_runs(both, pieces, k):
+                torch.add(start, z, alpha=side * self._eps, out=t)
 
     def restore(self) -> None:
         for t, start in zip(self._theta, self._saved, strict=True):
@@ -41,8 +45,9 @@ class InPlace:
     A move of 2ε rounds otherwise than two of ε: +ε, -2ε, +ε shifts entries by a unit in the last
     place about every other time, +ε, -ε, -ε, +ε only those that change their binade.
 
-    An interrupt can come between a tensor's move and the note of it; the tensor's version,
-    which every move raises, then tells whether the move was made.
+    A tensor is moved run by run, and an interrupt can come between two runs, or between a move
+    and the note of it; the tensor's version, which every run raises by one, then tells how many
+    were moved, and the rest follow before anything else.
     """
 
     def __init__(self, theta: Sequence[Tensor], direction: Direction, eps: float) -> None:
@@ -60,19 +65,22 @@ class InPlace:
         self._move(0)
 
     def _move(self, side: int) -> None:
+        if self._pending is None and all(s == side for s in self._sides):
+            return
+        pieces = self._direction(self._query)
         if self._pending is not None:
             k, goal, version = self._pending
-            if self._theta[k]._version != version:
-                self._sides[k] = goal
-            self._pending = None
-        if all(s == side for s in self._sides):
-            return
-        for k, (t, z) in enumerate(zip(self._theta, self._direction(self._query), strict=True)):
+            self._tensor(pieces, k, goal, done=self._theta[k]._version - version)
+        for k, t in enumerate(self._theta):
             if self._sides[k] != side:
                 self._pending = (k, side, t._version)
-                t.add_(z, alpha=(side - self._sides[k]) * self._eps)
-                self._sides[k] = side
-                self._pending = None
+                self._tensor(pieces, k, side)
+
+    def _tensor(self, pieces: Sequence[Tensor], k: int, side: int, done: int = 0) -> None:
+        alpha = (side - self._sides[k]) * self._eps
+        for (t,), z in islice(in_runs([self._theta[k]], pieces, k), done, None):
+            t.add_(z, alpha=alpha)
+        self._sides[k], self._pending = side, None
 
 
 class LastOnly:
