@@ -45,7 +45,7 @@ def check_law(
     if not isinstance(law, Law):
         raise TypeError(f"law is {law!r}; a law such as zotk.Gaussian() is needed")
     integer("draws", draws, 100)
-    like = [torch.empty(*shape, dtype=torch.float64) for shape in shapes]
+    like = [torch.empty(tuple(shape), dtype=torch.float64) for shape in shapes]
     d = sum(t.numel() for t in like)
     integer("the entries of all shapes", d, 1)
     queries = (3 if law.joint else 1) if queries is None else queries

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import ClassVar
 
@@ -78,8 +79,7 @@ class Rademacher(Law):
         words = torch.empty(-(-n * d // 64), dtype=torch.int64, device=device)
         words.random_(-(2**63), None, generator=generator)  # 64 signs each
         octets = words.view(torch.uint8).to(torch.int32)
-        bits = torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1
-        table = bits.to(dtype).mul_(2).sub_(1)
+        table = _signs(dtype, torch.device(device))
         return table.index_select(0, octets).view(-1)[: n * d].view(n, d)
 
     def second_moment(self, d: int) -> float:
@@ -90,6 +90,14 @@ class Rademacher(Law):
 
     def standardized(self) -> "Rademacher":
         return self
+
+
+@cache
+def _signs(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The eight signs of every octet, in rows."""
+    with torch.inference_mode(False):
+        bits = torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1
+        return bits.to(dtype).mul_(2).sub_(1)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,6 @@ class Layerwise:
     def _moved(self, t: Tensor) -> Tensor:
         self._unread.pop(self._names[id(t)], None)
         moved = torch.empty_like(t)
-        for (start, there), z in in_runs([t, moved], self._pieces, self._place[id(t)]):
+        for (start, there), z in in_runs([t.detach(), moved], self._pieces, self._place[id(t)]):
             torch.add(start, z, alpha=self._alpha, out=there)
         return moved

@@ -23,7 +23,7 @@ def plain_law(law: Law) -> dict[str, Any]:
     for option in dataclasses.fields(law):  # type: ignore[arg-type]
         value = getattr(law, option.name)
         if isinstance(value, Law):
-            plain[option.name] = plain_law(value)
+            plain["inner"] = plain_law(value)  # "law" is the name
         elif option.name in ("mask", "direction"):
             plain[option.name] = {"fingerprint": fingerprint(value)}
         else:
@@ -50,6 +50,4 @@ def law_from(plain: dict[str, Any], given: Law | None = None) -> Law:
                 f"the record has the {key} of {name} by its fingerprint {value['fingerprint']} "
                 "only; give directions=, the law it was made with"
             )
-        if isinstance(value, dict):
-            options[key] = law_from(value)
     return LAWS[name](**options)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from zotk.arguments import real
-from zotk.estimators.directions import Direction, Law, parts_of
+from zotk.estimators.directions import Direction, Law, Pieces
 
 _SAMPLE = 1024  # entries of a tensor that tell whether it moves
 
@@ -220,15 +220,16 @@ def in_runs(
 ) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
     """The same entries of tensors shaped as piece k, and of the piece, run by run.
 
-    A run is flat and a view; tensors that lie otherwise in memory come whole.
+    A run is flat and a view; pieces that are held, or tensors that lie otherwise in memory, come
+    whole.
     """
-    if all(t.is_contiguous() for t in tensors):
+    if isinstance(pieces, Pieces) and all(t.is_contiguous() for t in tensors):
         flats, start = [t.detach().view(-1) for t in tensors], 0
-        for z in parts_of(pieces, k):
+        for z in pieces.parts(k):
             yield [flat[start : start + z.numel()] for flat in flats], z
             start += z.numel()
     else:
-        yield [t.detach() for t in tensors], pieces[k]
+        yield tensors, pieces[k]
 
 
 def sample(t: Tensor) -> Tensor:
