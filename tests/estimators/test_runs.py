@@ -13,7 +13,8 @@ from zotk.estimators.directions import own
 
 RUN = 2**16
 LAWS = [zotk.Gaussian(), zotk.Rademacher(), zotk.Sphere(), zotk.Coordinate(),
-        zotk.Laplace(0.5**0.5), zotk.StudentT(9).standardized(), zotk.LowRank(2), zotk.Subspace(2).at(60)]  # fmt: skip
+        zotk.Laplace(0.5**0.5), zotk.StudentT(9).standardized(), zotk.LowRank(2),
+        zotk.Subspace(2).at(60)]  # fmt: skip
 
 
 @pytest.mark.parametrize("n", [2 * RUN - 1, 2 * RUN + 5, 3 * RUN + 70])

@@ -70,9 +70,14 @@ def measure(
     modules are refused. ``"store"`` and ``"replay"`` move θ in place, by +ε,
     -ε, -ε, +ε, which returns every entry exactly that has not changed its binade, and any within
     one unit in the last place, per query, of the largest value passed; ``"store"`` holds one
-    direction meanwhile (P rows for ``Orthogonal``), ``"replay"`` none: it redraws, tensor by tensor
-    (``Sphere`` draws twice, ``Orthogonal`` raises). All give the same estimate to rounding. Half
+    direction meanwhile, ``"replay"`` none: it draws anew for every move, and large tensors in runs
+    of 2¹⁶ entries (2²⁴ on a GPU), so that no buffer of a tensor's size is needed. ``Sphere`` and
+    ``Guided`` draw twice; ``Orthogonal`` holds its P rows, beside what the memory itself needs,
+    and raises with "replay" and "layerwise". All give the same estimate to rounding. Half
     precision needs "exact" or "layerwise".
+
+    An eps that is lost beside a parameter is refused or told before the first call, with the names
+    of the tensors and an eps that serves. Of large tensors a sample is looked at.
 
     ``group``: processes of ``torch.distributed`` with the same parameters, options and data.
     Query p is evaluated by rank p mod W, along directions of rank 0's generator; every rank
