@@ -27,15 +27,15 @@ class Pieces(Sequence[Tensor]):
     """
 
     def __init__(self, parts: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
-        self.parts, self._like = parts, like
+        self.parts, self.like = parts, like
 
     def __len__(self) -> int:
-        return len(self._like)
+        return len(self.like)
 
     def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
-        if not 0 <= k < len(self._like):
-            raise IndexError(f"piece {k} of {len(self._like)}")
-        t = self._like[k]
+        if not 0 <= k < len(self.like):
+            raise IndexError(f"piece {k} of {len(self.like)}")
+        t = self.like[k]
         whole = torch.empty(0, dtype=t.dtype, device=t.device)
         start = 0
         for part in self.parts(k):
@@ -49,7 +49,7 @@ class Pieces(Sequence[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         # no name is kept: the caller may drop a piece before the next is drawn
-        return map(self.__getitem__, range(len(self._like)))
+        return map(self.__getitem__, range(len(self.like)))
 
 
 def parts_of(pieces: Sequence[Tensor], k: int) -> Iterable[Tensor]:

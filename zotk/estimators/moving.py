@@ -1,13 +1,13 @@
 """Walkers: they move parameters in place to θ ± εz, and back, whatever happens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from zotk.estimators.directions import Direction
+from zotk.estimators.directions import Direction, Pieces
 from zotk.estimators.parameters import in_runs
 
 
@@ -88,13 +88,46 @@ class LastOnly:
 
     def __init__(self, direction: Direction) -> None:
         self._direction = direction
-        self._kept: tuple[int, list[Tensor]] | None = None
+        self._kept: tuple[int, Sequence[Tensor]] | None = None
 
-    def __call__(self, p: int) -> list[Tensor]:
+    def __call__(self, p: int) -> Sequence[Tensor]:
         if self._kept is None or self._kept[0] != p:
             self._kept = None  # freed before the next is drawn
-            self._kept = (p, list(self._direction(p)))
+            pieces = self._direction(p)
+            self._kept = (p, Kept(pieces) if isinstance(pieces, Pieces) else list(pieces))
         return self._kept[1]
+
+
+class Kept(Pieces):
+    """Pieces that are kept as they are drawn, run by run, while the run is at hand."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__(self._parts, pieces.like)
+        self._pieces = pieces
+        self._whole: dict[int, tuple[Tensor, list[int]]] = {}  # and the lengths of its runs
+
+    def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
+        for _ in self._parts(k) if k not in self._whole else ():
+            pass
+        return self._whole[k][0] if k in self._whole else self._pieces[k]
+
+    def _parts(self, k: int) -> Iterator[Tensor]:
+        t = self.like[k]
+        if k in self._whole:
+            whole, lengths = self._whole[k]
+            yield from whole.view(-1).split(lengths)
+            return
+        lengths = []
+        for part in self._pieces.parts(k):
+            if not lengths:
+                one = part.numel() == t.numel()
+                whole = part if one else torch.empty(t.numel(), dtype=t.dtype, device=t.device)
+            if whole is not part:
+                whole[sum(lengths) :][: part.numel()] = part
+            lengths.append(part.numel())
+            if sum(lengths) == t.numel():
+                self._whole[k] = whole.view(t.shape), lengths
+            yield part
 
 
 def insist(restore: Callable[[], None]) -> None:

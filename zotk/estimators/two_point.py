@@ -5,6 +5,7 @@ stand for to ``.grad``, like ``loss.backward()``. The slopes are those of
 :mod:`zotk.estimators.differences`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -279,7 +280,7 @@ def _rounded(t: Tensor, total: Tensor) -> Tensor:
     if t.grad is not None and dtype != wide(dtype):
         total = total.add_(t.grad)
     new = total.to(dtype)
-    if not new.isfinite().all():
+    if new.numel() and not all(map(math.isfinite, map(float, torch.aminmax(new)))):
         raise ValueError(
             f"the estimate for a parameter of shape {tuple(t.shape)} is beyond {dtype}, at most "
             f"{torch.finfo(dtype).max:.3g}; scale the loss down"
