@@ -65,8 +65,9 @@ def test_a_large_tensor_in_every_memory(law):
         assert torch.allclose(g, grad, rtol=1e-3, atol=1e-3 * float(grad.abs().max()))
 
 
+@pytest.mark.parametrize("memory", ["store", "replay"])
 @pytest.mark.parametrize("moment", range(1, 17))
-def test_an_interrupt_between_two_runs(moment, monkeypatch):
+def test_an_interrupt_between_two_runs(memory, moment, monkeypatch):
     """Four runs a move: the rest of a move that was begun follows, then the way home."""
     p = big()
     kept, add_, calls = p.detach().clone(), torch.Tensor.add_, 0
@@ -82,7 +83,7 @@ def test_an_interrupt_between_two_runs(moment, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "add_", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        zotk.measure(lambda: float(p.sum()), [p], memory="replay")
+        zotk.measure(lambda: float(p.sum()), [p], memory=memory)
     assert calls >= moment and calls % 4 == 0  # whole moves of four runs each
     assert (p - kept).abs().max() < 1e-6
 

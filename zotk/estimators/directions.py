@@ -27,7 +27,10 @@ class Pieces(Sequence[Tensor]):
     """
 
     def __init__(self, parts: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
-        self.parts, self.like = parts, like
+        self._drawn, self.like = parts, like
+
+    def parts(self, k: int) -> Iterable[Tensor]:
+        return self._drawn(k)
 
     def __len__(self) -> int:
         return len(self.like)

@@ -102,23 +102,22 @@ class Kept(Pieces):
     """Pieces that are kept as they are drawn, run by run, while the run is at hand."""
 
     def __init__(self, pieces: Pieces) -> None:
-        super().__init__(self._parts, pieces.like)
-        self._pieces = pieces
+        super().__init__(pieces.parts, pieces.like)
         self._whole: dict[int, tuple[Tensor, list[int]]] = {}  # and the lengths of its runs
 
     def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
-        for _ in self._parts(k) if k not in self._whole else ():
+        for _ in self.parts(k) if k not in self._whole else ():
             pass
-        return self._whole[k][0] if k in self._whole else self._pieces[k]
+        return self._whole[k][0] if k in self._whole else super().__getitem__(k)
 
-    def _parts(self, k: int) -> Iterator[Tensor]:
+    def parts(self, k: int) -> Iterator[Tensor]:
         t = self.like[k]
         if k in self._whole:
             whole, lengths = self._whole[k]
             yield from whole.view(-1).split(lengths)
             return
         lengths = []
-        for part in self._pieces.parts(k):
+        for part in self._drawn(k):
             if not lengths:
                 one = part.numel() == t.numel()
                 whole = part if one else torch.empty(t.numel(), dtype=t.dtype, device=t.device)
