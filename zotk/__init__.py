@@ -2,11 +2,12 @@
 
 from zotk.estimators.check_law import check_law
 from zotk.estimators.directions import Law
+from zotk.estimators.gradient import grad
+from zotk.estimators.guided import Guided
 from zotk.estimators.laws import (
     Coordinate,
     Gaussian,
     Laplace,
-    LowRank,
     Orthogonal,
     Rademacher,
     Sphere,
@@ -14,8 +15,9 @@ from zotk.estimators.laws import (
 )
 from zotk.estimators.log import Log
 from zotk.estimators.masked import Masked
+from zotk.estimators.matrices import LowRank, Subspace
 from zotk.estimators.record import Estimate, join, replay_
-from zotk.estimators.two_point import backward, grad, measure
+from zotk.estimators.two_point import backward, measure
 from zotk.evidence.across import across
 from zotk.evidence.checks import Check, CheckFailed, Underpowered
 from zotk.evidence.counting import count_queries
@@ -43,6 +45,7 @@ __all__ = [
     "Curve",
     "Estimate",
     "Gaussian",
+    "Guided",
     "HZOCost",
     "HZOEstimate",
     "KernelEstimate",
@@ -57,6 +60,7 @@ __all__ = [
     "Residual",
     "Sphere",
     "StudentT",
+    "Subspace",
     "Underpowered",
     "across",
     "backward",

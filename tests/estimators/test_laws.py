@@ -1,5 +1,6 @@
 """Laws for matrices and masks, and the check of what a law declares."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +12,8 @@ import zotk
 SHAPES = [(3, 2), (4,), (2, 2, 2)]
 LAWS = [zotk.Gaussian(), zotk.Gaussian(std=2.0), zotk.Rademacher(), zotk.Laplace(), zotk.Sphere(),
         zotk.StudentT(30), zotk.Sphere(3.0), zotk.Coordinate(),
-        zotk.LowRank(1), zotk.LowRank(4)]  # fmt: skip
+        zotk.LowRank(1), zotk.LowRank(4), zotk.Subspace(1), zotk.Subspace(2, every=3, seed=5),
+        zotk.Subspace(1, every=10).at(7), zotk.Orthogonal()]  # fmt: skip
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
@@ -37,6 +39,16 @@ class Correlated(zotk.Gaussian):
 
 
 @dataclass(frozen=True)
+class Unstretched(zotk.Subspace):
+    """UV' for √(n/r) UV'."""
+
+    def pieces(self, like, seed):
+        inner = super().pieces(like, seed)
+        share = [1.0 if t.dim() < 2 else math.sqrt(self.rank / t[0].numel()) for t in like]
+        return [z * share[k] for k, z in enumerate(inner)]
+
+
+@dataclass(frozen=True)
 class Peaked(zotk.Rademacher):
     def kurtosis(self, d):
         return 1.5
@@ -54,9 +66,10 @@ class Forgetful(zotk.Gaussian):
         (Wide(), r"declares 1 for E\[zz'\], entry by entry and draws [34]\."),
         (Correlated(), r"declares 0 for E\[zz'\], entry by entry and draws 0\."),
         (Peaked(), r"declares 1.5 for E z_i⁴ and draws 1 "),
+        (Unstretched(1), r"declares 1 for E\[zz'\], entry by entry and draws 0\."),
         (Forgetful(), "piece 2 of a seed differs"),
     ],
-    ids=["wide", "correlated", "peaked", "forgetful"],
+    ids=["wide", "correlated", "peaked", "unstretched", "forgetful"],
 )
 def test_a_law_that_does_not_is_named_with_both_numbers(law, match):
     with torch.random.fork_rng(), pytest.raises(ValueError, match=match):
@@ -115,5 +128,6 @@ def test_masks_that_do_not_fit():
     with pytest.raises(TypeError, match="tensors of bools"):
         zotk.Masked(zotk.Gaussian(), [torch.ones(3)])
     law = zotk.Masked(zotk.Gaussian(), [torch.tensor([True, False, True])])
-    assert repr(law) == "Masked(Gaussian(mean=0.0, std=1.0), 2 of 3 entries)"
+    assert repr(law).startswith("Masked(Gaussian(mean=0.0, std=1.0), 2 of 3 entries #")
+    assert len(repr(law)) < 75
     assert not law.sample(4, 3)[:, 1].any() and law == zotk.Masked(zotk.Gaussian(), law.mask)

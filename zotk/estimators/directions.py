@@ -6,7 +6,7 @@ estimators of :mod:`zotk.estimators.two_point` unbiased for the smoothed gradien
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
@@ -14,26 +14,64 @@ from torch import Tensor
 
 from zotk.arguments import integer, seeded
 
-__all__ = ["Law", "Pieces", "own"]
+__all__ = ["Direction", "Law", "Pieces", "own", "parts_of", "run", "runs"]
+
+Direction = Callable[[int], Sequence[Tensor]]  # the pieces of direction p
 
 
 class Pieces(Sequence[Tensor]):
-    """The pieces of one direction, one for each tensor, drawn when asked for and not kept."""
+    """The pieces of one direction, one for each tensor, drawn when asked for and not kept.
 
-    def __init__(self, piece: Callable[[int], Tensor], count: int) -> None:
-        self._piece, self._count = piece, count
+    ``parts(k)`` draws piece k in flat runs, one after the other, in the order of its entries:
+    the piece is made of these, so that whole or in parts the numbers are the same.
+    """
+
+    def __init__(self, parts: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
+        self._drawn, self.like = parts, like
+
+    def parts(self, k: int) -> Iterable[Tensor]:
+        return self._drawn(k)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.like)
 
     def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
-        if not 0 <= k < self._count:
-            raise IndexError(f"piece {k} of {self._count}")
-        return self._piece(k)
+        if not 0 <= k < len(self.like):
+            raise IndexError(f"piece {k} of {len(self.like)}")
+        t = self.like[k]
+        whole = torch.empty(0, dtype=t.dtype, device=t.device)
+        start = 0
+        for part in self.parts(k):
+            if part.numel() == t.numel():
+                return part.view(t.shape)
+            if not start:
+                whole = torch.empty(t.numel(), dtype=t.dtype, device=t.device)
+            whole[start : start + part.numel()] = part
+            start += part.numel()
+        return whole.view(t.shape)
 
     def __iter__(self) -> Iterator[Tensor]:
         # no name is kept: the caller may drop a piece before the next is drawn
-        return map(self._piece, range(self._count))
+        return map(self.__getitem__, range(len(self.like)))
+
+
+def parts_of(pieces: Sequence[Tensor], k: int) -> Iterable[Tensor]:
+    """Piece k in flat runs, where it can be drawn so, else whole."""
+    return pieces.parts(k) if isinstance(pieces, Pieces) else [pieces[k].reshape(-1)]
+
+
+def run(device: torch.device) -> int:
+    """How many entries are drawn at once: small beside a large tensor, large beside a call."""
+    return 2**16 if device.type == "cpu" else 2**24
+
+
+def runs(n: int, device: torch.device) -> list[int]:
+    """The lengths of the runs of n entries.
+
+    The last is up to twice as long: torch draws fewer than 16 normal numbers in another way.
+    """
+    whole = max(n // run(device) - 1, 0)
+    return [run(device)] * whole + [n - run(device) * whole]
 
 
 def own(seed: int, k: int, device: torch.device) -> torch.Generator:
@@ -49,12 +87,25 @@ class Law(ABC):
     """A law of random directions in R^d, for every d.
 
     A law of your own is a subclass with `_draw` (n rows of R^d from a generator), the moments it
-    declares, and `standardized`; if entries of different tensors depend on one another, or on
-    their shapes, `pieces` as well. It should be a frozen dataclass, so that records can be
-    compared. :func:`zotk.check_law` draws and compares with what it declares.
+    declares, and `standardized`. More is needed of a law only where it is more than one vector of
+    R^d after another:
+
+    - entries of different tensors depend on one another, or on their shapes: `pieces`
+    - the directions of one estimate depend on one another: `directions`, and ``joint = True``
+    - something is kept from step to step: `at`, which the training loop calls
+
+    It should be a frozen dataclass, so that records can be compared. :func:`zotk.check_law` draws
+    and compares with what it declares.
     """
 
     by_tensor: ClassVar[bool] = False  # do pieces depend on shapes, or are most entries 0?
+    independent: ClassVar[bool] = False  # are entries independent, so that runs can be drawn?
+    joint: ClassVar[bool] = False  # do the directions of an estimate depend on one another?
+
+    @property
+    def stored(self) -> bool:
+        """Whether all directions of an estimate are held at once, as they cannot be redrawn."""
+        return False
 
     def sample(
         self,
@@ -124,7 +175,15 @@ class Law(ABC):
         """Whether E[zz'] = I in R^d."""
         return math.isclose(self.second_moment(d), 1.0, rel_tol=1e-12)
 
-    def pieces(self, like: Sequence[Tensor], seed: int) -> Pieces:
+    def at(self, step: int) -> "Law":
+        """The law of one step of training: itself, for a law that keeps nothing from step to step.
+
+        A record has the law of its step, and needs no other state.
+        """
+        integer("step", step, 0)
+        return self
+
+    def pieces(self, like: Sequence[Tensor], seed: int) -> Sequence[Tensor]:
         """One direction of R^d, d = Σ numel, cut into pieces shaped and placed as ``like``.
 
         A seed always yields the same direction, and a piece does not depend on which others
@@ -133,12 +192,21 @@ class Law(ABC):
         override this.
         """
 
-        def piece(k: int) -> Tensor:
+        def parts(k: int) -> Iterator[Tensor]:
             t = like[k]
             if t.numel() == 0:
-                return torch.empty_like(t)
-            return self.sample(
-                1, t.numel(), generator=own(seed, k, t.device), dtype=t.dtype, device=t.device
-            ).view(t.shape)
+                return
+            generator = own(seed, k, t.device)
+            drawn = torch.float32 if torch.finfo(t.dtype).bits < 32 else t.dtype
+            for n in runs(t.numel(), t.device) if self.independent else [t.numel()]:
+                # no name: the part before is gone when the next is drawn
+                yield self._draw(1, n, generator, drawn, t.device).view(-1).to(t.dtype)
 
-        return Pieces(piece, len(like))
+        return Pieces(parts, like)
+
+    def directions(self, like: Sequence[Tensor], seeds: Sequence[int]) -> Direction:
+        """All directions of one estimate: a function of p, from the seeds of all.
+
+        Each is `pieces` of its own seed, except where ``joint`` says otherwise.
+        """
+        return lambda p: self.pieces(like, seeds[p])

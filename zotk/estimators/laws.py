@@ -1,22 +1,22 @@
 """Laws of random directions, with their moments and gains."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from zotk.arguments import integer, positive, real
-from zotk.estimators.directions import Law, Pieces, own
+from zotk.estimators.directions import Direction, Law, Pieces, own, parts_of, runs
 
 __all__ = [
     "Coordinate",
     "Gaussian",
     "Laplace",
-    "LowRank",
     "Orthogonal",
     "Rademacher",
     "Sphere",
@@ -30,6 +30,8 @@ class Gaussian(Law):
 
     mean: float = 0.0
     std: float = 1.0
+
+    independent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not math.isfinite(real("mean", self.mean)):
@@ -71,12 +73,13 @@ class Gaussian(Law):
 class Rademacher(Law):
     """Independent signs ±1."""
 
+    independent: ClassVar[bool] = True
+
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         words = torch.empty(-(-n * d // 64), dtype=torch.int64, device=device)
         words.random_(-(2**63), None, generator=generator)  # 64 signs each
         octets = words.view(torch.uint8).to(torch.int32)
-        bits = torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1
-        table = bits.to(dtype).mul_(2).sub_(1)
+        table = _signs(dtype, torch.device(device))
         return table.index_select(0, octets).view(-1)[: n * d].view(n, d)
 
     def second_moment(self, d: int) -> float:
@@ -89,11 +92,21 @@ class Rademacher(Law):
         return self
 
 
+@cache
+def _signs(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The eight signs of every octet, in rows."""
+    with torch.inference_mode(False):
+        bits = torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1
+        return bits.to(dtype).mul_(2).sub_(1)
+
+
 @dataclass(frozen=True)
 class Laplace(Law):
     """Independent entries of density ``exp(-|z|/scale)/(2 scale)``, variance 2 scale²."""
 
     scale: float = 1.0
+
+    independent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("scale", self.scale)
@@ -125,6 +138,8 @@ class StudentT(Law):
 
     df: float
     scale: float = 1.0
+
+    independent: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive("df", self.df)
@@ -190,9 +205,13 @@ class Sphere(Law):
     def pieces(self, like: Sequence[Tensor], seed: int) -> Pieces:
         """As for every law; the Gaussian vector is drawn once more, for its length."""
         gaussian, d = Gaussian().pieces(like, seed), sum(t.numel() for t in like)
-        norms = (torch.linalg.vector_norm(z, dtype=torch.float64).item() for z in gaussian)
+        norms = (
+            torch.linalg.vector_norm(z, dtype=torch.float64).item()
+            for k in range(len(like))
+            for z in parts_of(gaussian, k)
+        )
         stretch = self._length(d) / math.hypot(*norms)
-        return Pieces(lambda k: gaussian[k].mul_(stretch), len(like))
+        return Pieces(lambda k: (z.mul_(stretch) for z in parts_of(gaussian, k)), like)
 
 
 @dataclass(frozen=True)
@@ -226,72 +245,34 @@ class Coordinate(Law):
         ends = list(accumulate(t.numel() for t in like))
         i = int(torch.randint(0, ends[-1], (1,), generator=generator, device=generator.device))
 
-        def piece(k: int) -> Tensor:
-            z = torch.zeros_like(like[k], memory_format=torch.contiguous_format)
-            start = ends[k] - z.numel()
-            if start <= i < ends[k]:
-                z.view(-1)[i - start] = math.sqrt(ends[-1])
-            return z
-
-        return Pieces(piece, len(like))
-
-
-@dataclass(frozen=True)
-class LowRank(Law):
-    """Matrices AB'/√rank with independent standard normal entries; vectors dense and normal.
-
-    A tensor of shape (m, …) counts as a matrix of m rows. E[zz'] = I. An entry of a matrix has
-    the kurtosis 3(1 + 2/rank); along a gradient of rank one so has the slope (a dense Gaussian
-    has 3), which is what a low rank costs.
-    """
-
-    rank: int
-
-    by_tensor: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        integer("rank", self.rank, 1)
-
-    def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
-        return torch.randn(n, d, generator=generator, dtype=dtype, device=device)
-
-    def pieces(self, like: Sequence[Tensor], seed: int) -> Pieces:
-        dense = super().pieces(like, seed)
-
-        def piece(k: int) -> Tensor:
+        def parts(k: int) -> Iterator[Tensor]:
             t = like[k]
-            if t.dim() < 2 or t.numel() == 0:
-                return dense[k]
-            m, n = t.shape[0], t.numel() // t.shape[0]
-            wide = torch.float32 if torch.finfo(t.dtype).bits < 32 else t.dtype
-            options: Any = {"generator": own(seed, k, t.device), "dtype": wide, "device": t.device}
-            a, b = torch.randn(m, self.rank, **options), torch.randn(self.rank, n, **options)
-            return (a @ b).div_(math.sqrt(self.rank)).view(t.shape).to(t.dtype)
+            start = ends[k] - t.numel()
+            for n in runs(t.numel(), t.device):
+                z = torch.zeros(n, dtype=t.dtype, device=t.device)
+                if start <= i < start + n:
+                    z[i - start] = math.sqrt(ends[-1])
+                yield z
+                start += n
 
-        return Pieces(piece, len(like))
-
-    def second_moment(self, d: int) -> float:
-        return 1.0
-
-    def kurtosis(self, d: int) -> float:
-        raise ValueError(f"{self} has no kurtosis in R^{d} alone: it depends on the shapes")
-
-    def standardized(self) -> "LowRank":
-        return self
+        return Pieces(parts, like)
 
 
 @dataclass(frozen=True)
 class Orthogonal(Law):
     """Blocks of d orthogonal rows of length √d, each block Haar distributed.
 
-    n rows are ⌊n/d⌋ full blocks and one block with the rest; a single row is Sphere(None).
+    n rows are ⌊n/d⌋ full blocks and one block with the rest; a single row is Sphere(None). All
+    rows of an estimate are held at once.
     """
+
+    joint: ClassVar[bool] = True
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         rows = torch.randn(n, d, generator=generator, dtype=dtype, device=device)
         for block in rows.split(d):
             if len(block):
-                block.copy_(_haar(block))
+                _haar_(block)
         return rows
 
     def second_moment(self, d: int) -> float:
@@ -309,15 +290,38 @@ class Orthogonal(Law):
     def standardized(self) -> "Orthogonal":
         return self
 
+    @property
+    def stored(self) -> bool:
+        return True
+
     def pieces(self, like: Sequence[Tensor], seed: int) -> Pieces:
         raise ValueError(
             "directions is Orthogonal(): the rows of a block are drawn together and cannot be "
             "redrawn piece by piece; use memory='store' or 'exact'"
         )
 
+    def directions(self, like: Sequence[Tensor], seeds: Sequence[int]) -> Direction:
+        """The rows of all seeds, drawn from the first, held while the function is."""
+        sizes, device = [t.numel() for t in like], like[0].device
+        dtype = torch.float64 if any(t.dtype == torch.float64 for t in like) else torch.float32
+        rows = self._draw(len(seeds), sum(sizes), own(seeds[0], 0, device), dtype, device)
+        parts = rows.split(sizes, dim=1)
+        # copies: pieces are the caller's to keep
+        return lambda p: Pieces(lambda k: [parts[k][p].to(like[k].dtype, copy=True)], like)
 
-def _haar(gaussian: Tensor) -> Tensor:
-    """Rows of length √d with the span of ``gaussian`` (k ≤ d rows), Haar distributed."""
-    q, r = torch.linalg.qr(gaussian.mT)
-    # the signs of R's diagonal make the factor unique, hence Haar (QR alone is not)
-    return (q * torch.diagonal(r).sign()).mT * math.sqrt(gaussian.shape[1])
+
+def _haar_(block: Tensor) -> None:
+    """Turn k ≤ d Gaussian rows into rows of length √d of the same span, Haar distributed."""
+    k, d = block.shape
+    if 4 * k <= d:  # then L of Z = LQ, with ZZ' = LL', is well conditioned; Q takes the place of Z
+        wide = torch.zeros(k, k, dtype=torch.float64, device=block.device)
+        for z in block.split(2**16 // k + 1, dim=1):
+            wide.addmm_(z.double(), z.double().T)
+        lower = torch.linalg.cholesky(wide)
+        for z in block.split(2**16 // k + 1, dim=1):
+            z.copy_(torch.linalg.solve_triangular(lower, z.double(), upper=False))
+    else:
+        q, r = torch.linalg.qr(block.mT)
+        # the signs of R's diagonal make the factor unique, hence Haar (QR alone is not)
+        block.copy_((q * torch.diagonal(r).sign()).mT)
+    block.mul_(math.sqrt(d))

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zotk.estimators.parameters import Direction
+from zotk.estimators.directions import Direction
+from zotk.estimators.parameters import in_runs
 
 __all__ = ["Layerwise"]
 
@@ -106,4 +107,7 @@ class Layerwise:
 
     def _moved(self, t: Tensor) -> Tensor:
         self._unread.pop(self._names[id(t)], None)
-        return torch.add(t, self._pieces[self._place[id(t)]], alpha=self._alpha)
+        moved = torch.empty_like(t)
+        for (start, there), z in in_runs([t.detach(), moved], self._pieces, self._place[id(t)]):
+            torch.add(start, z, alpha=self._alpha, out=there)
+        return moved

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zotk.arguments import integer, real, seeded
+from zotk.estimators.directions import Law
 from zotk.estimators.parameters import trained
 from zotk.estimators.record import Estimate, replay_
 
@@ -23,11 +24,13 @@ class Log:
     direction: storage is free, restoring is not, so keep a snapshot now and then and the steps
     since (`start`).
 
-    ``path``: a file, made if there is none; a log that is there goes on.
+    ``path``: a file, made if there is none; a log that is there goes on. ``directions``: the law
+    of every step, needed to read steps whose law has tensors (`Masked`; not those of a `Guided`
+    that changes from step to step).
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, directions: Law | None = None) -> None:
+        self.path, self._directions = Path(path), directions
         self.path.touch()
         whole = self.path.read_bytes()
         if not whole.endswith(b"\n") and whole:  # the end of a line never arrived
@@ -42,7 +45,8 @@ class Log:
             for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
-                    step = Estimate.from_plain(entry["estimate"]), float(entry["scale"])
+                    made = Estimate.from_plain(entry["estimate"], directions=self._directions)
+                    step = made, float(entry["scale"])
                 except (KeyError, TypeError, ValueError) as error:
                     raise ValueError(f"{self.path}:{number} is no step: {error}") from error
                 yield step

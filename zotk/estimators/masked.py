@@ -1,13 +1,14 @@
 """Directions that move some entries only."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from zotk.estimators.directions import Law, Pieces
+from zotk.estimators.directions import Law, Pieces, parts_of
+from zotk.estimators.given import alike, fingerprint, fitting
 
 __all__ = ["Masked"]
 
@@ -18,7 +19,8 @@ class Masked(Law):
 
     ``mask``: one tensor of bools for each parameter that needs a gradient, in their order. What
     does not move keeps its value, and its `.grad` gets exact zeros. The moments declared are
-    those of ``law``, about the entries that move. Equal masks must be the same tensors.
+    those of ``law``, about the entries that move. A record has the mask with it in
+    ``torch.save``, and its fingerprint in JSON (:meth:`Estimate.from_json`).
     """
 
     law: Law
@@ -27,6 +29,13 @@ class Masked(Law):
     by_tensor: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.law, Law):
+            raise TypeError(f"law is {self.law!r}; a law such as zotk.Gaussian() is needed")
+        if self.law.joint:
+            raise ValueError(
+                f"law is {self.law}, whose directions belong together; one that draws each of them "
+                "alone is needed"
+            )
         for m in self.mask:
             if not isinstance(m, Tensor) or m.dtype != torch.bool:
                 raise TypeError("mask holds something else than tensors of bools")
@@ -34,16 +43,17 @@ class Masked(Law):
             raise ValueError("mask is False everywhere; nothing would move")
 
     def __repr__(self) -> str:
-        moving = sum(int(m.sum()) for m in self.mask)
-        return f"Masked({self.law}, {moving} of {sum(m.numel() for m in self.mask)} entries)"
+        moving, of_all = (
+            sum(int(n) for n in counts)
+            for counts in zip(*((m.sum(), m.numel()) for m in self.mask), strict=True)
+        )
+        return f"Masked({self.law}, {moving} of {of_all} entries #{fingerprint(self.mask)})"
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Masked)
-            and self.law == other.law
-            and len(self.mask) == len(other.mask)
-            and all(a is b for a, b in zip(self.mask, other.mask, strict=True))
-        )
+        return isinstance(other, Masked) and self.law == other.law and alike(self.mask, other.mask)
+
+    def at(self, step: int) -> "Masked":
+        return replace(self, law=self.law.at(step))
 
     def _draw(self, n, d, generator, dtype, device):  # type: ignore[no-untyped-def]
         flat = torch.cat([m.flatten() for m in self.mask]).to(device)
@@ -52,11 +62,16 @@ class Masked(Law):
         return self.law._draw(n, d, generator, dtype, device).mul_(flat)
 
     def pieces(self, like: Sequence[Tensor], seed: int) -> Pieces:
-        shapes = [tuple(t.shape) for t in like], [tuple(m.shape) for m in self.mask]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"mask has the shapes {shapes[1]}; the parameters have {shapes[0]}")
+        fitting("mask", self.mask, like)
         whole = self.law.pieces(like, seed)
-        return Pieces(lambda k: whole[k].mul_(self.mask[k].to(like[k].device)), len(like))
+
+        def parts(k: int) -> Iterator[Tensor]:
+            start, mask = 0, self.mask[k].reshape(-1)
+            for z in parts_of(whole, k):
+                yield z.mul_(mask[start : start + z.numel()].to(z.device))
+                start += z.numel()
+
+        return Pieces(parts, like)
 
     def second_moment(self, d: int) -> float:
         return self.law.second_moment(d)

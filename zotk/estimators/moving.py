@@ -1,11 +1,14 @@
 """Walkers: they move parameters in place to θ ± εz, and back, whatever happens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from zotk.estimators.parameters import Direction
+from zotk.estimators.directions import Direction, Pieces
+from zotk.estimators.parameters import in_runs
 
 
 class Walker(Protocol):
@@ -26,9 +29,10 @@ class FromCopy:
     def go(self, p: int, side: int) -> None:
         if side == 0:
             return self.restore()
-        pieces = zip(self._theta, self._saved, self._direction(p), strict=True)
-        for t, start, z in pieces:
-            t.copy_(start).add_(z, alpha=side * self._eps)
+        pieces = self._direction(p)
+        for k, both in enumerate(zip(self._theta, self._saved, strict=True)):
+            for (t, start), z in in_runs(both, pieces, k):
+                torch.add(start, z, alpha=side * self._eps, out=t)
 
     def restore(self) -> None:
         for t, start in zip(self._theta, self._saved, strict=True):
@@ -41,8 +45,9 @@ class InPlace:
     A move of 2ε rounds otherwise than two of ε: +ε, -2ε, +ε shifts entries by a unit in the last
     place about every other time, +ε, -ε, -ε, +ε only those that change their binade.
 
-    An interrupt can come between a tensor's move and the note of it; the tensor's version,
-    which every move raises, then tells whether the move was made.
+    A tensor is moved run by run, and an interrupt can come between two runs, or between a move
+    and the note of it; the tensor's version, which every run raises by one, then tells how many
+    were moved, and the rest follow before anything else.
     """
 
     def __init__(self, theta: Sequence[Tensor], direction: Direction, eps: float) -> None:
@@ -60,19 +65,22 @@ class InPlace:
         self._move(0)
 
     def _move(self, side: int) -> None:
+        if self._pending is None and all(s == side for s in self._sides):
+            return
+        pieces = self._direction(self._query)
         if self._pending is not None:
             k, goal, version = self._pending
-            if self._theta[k]._version != version:
-                self._sides[k] = goal
-            self._pending = None
-        if all(s == side for s in self._sides):
-            return
-        for k, (t, z) in enumerate(zip(self._theta, self._direction(self._query), strict=True)):
+            self._tensor(pieces, k, goal, done=self._theta[k]._version - version)
+        for k, t in enumerate(self._theta):
             if self._sides[k] != side:
                 self._pending = (k, side, t._version)
-                t.add_(z, alpha=(side - self._sides[k]) * self._eps)
-                self._sides[k] = side
-                self._pending = None
+                self._tensor(pieces, k, side)
+
+    def _tensor(self, pieces: Sequence[Tensor], k: int, side: int, done: int = 0) -> None:
+        alpha = (side - self._sides[k]) * self._eps
+        for (t,), z in islice(in_runs([self._theta[k]], pieces, k), done, None):
+            t.add_(z, alpha=alpha)
+        self._sides[k], self._pending = side, None
 
 
 class LastOnly:
@@ -80,13 +88,45 @@ class LastOnly:
 
     def __init__(self, direction: Direction) -> None:
         self._direction = direction
-        self._kept: tuple[int, list[Tensor]] | None = None
+        self._kept: tuple[int, Sequence[Tensor]] | None = None
 
-    def __call__(self, p: int) -> list[Tensor]:
+    def __call__(self, p: int) -> Sequence[Tensor]:
         if self._kept is None or self._kept[0] != p:
             self._kept = None  # freed before the next is drawn
-            self._kept = (p, list(self._direction(p)))
+            pieces = self._direction(p)
+            self._kept = (p, Kept(pieces) if isinstance(pieces, Pieces) else list(pieces))
         return self._kept[1]
+
+
+class Kept(Pieces):
+    """Pieces that are kept as they are drawn, run by run, while the run is at hand."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__(pieces.parts, pieces.like)
+        self._whole: dict[int, tuple[Tensor, list[int]]] = {}  # and the lengths of its runs
+
+    def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
+        for _ in self.parts(k) if k not in self._whole else ():
+            pass
+        return self._whole[k][0] if k in self._whole else super().__getitem__(k)
+
+    def parts(self, k: int) -> Iterator[Tensor]:
+        t = self.like[k]
+        if k in self._whole:
+            whole, lengths = self._whole[k]
+            yield from whole.view(-1).split(lengths)
+            return
+        lengths = []
+        for part in self._drawn(k):
+            if not lengths:
+                one = part.numel() == t.numel()
+                whole = part if one else torch.empty(t.numel(), dtype=t.dtype, device=t.device)
+            if whole is not part:
+                whole[sum(lengths) :][: part.numel()] = part
+            lengths.append(part.numel())
+            if sum(lengths) == t.numel():
+                self._whole[k] = whole.view(t.shape), lengths
+            yield part
 
 
 def insist(restore: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from numbers import Real
 from typing import Any
@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from zotk.arguments import real
-from zotk.estimators.directions import Law, Pieces, own
-from zotk.estimators.laws import Orthogonal
+from zotk.estimators.directions import Direction, Law, Pieces
 
-Direction = Callable[[int], Sequence[Tensor]]  # the pieces of direction p
 _SAMPLE = 1024  # entries of a tensor that tell whether it moves
 
 
@@ -124,41 +122,114 @@ def standard(law: Law, theta: Sequence[Tensor]) -> None:
         )
 
 
-def resolvable(theta: Sequence[Tensor], pieces: Iterable[Tensor], eps: float) -> None:
+def resolvable(theta: Sequence[Tensor], pieces: Sequence[Tensor], eps: float) -> None:
     """Judges whether θ + εz differs from θ in the parameters' precision, tensor by tensor."""
-    _judge({f"parameter {k}": t for k, t in enumerate(theta)}, pieces, eps)
+    _judge({f"parameter {k}": t for k, t in enumerate(theta)}, [pieces], eps)
 
 
-def resolvable_sample(theta: Mapping[str, Tensor], law: Law, seed: int, eps: float) -> None:
-    """As `resolvable`, for directions of a law, on up to `_SAMPLE` entries of each tensor.
+def resolvable_sample(
+    theta: Mapping[str, Tensor], law: Law, seeds: Sequence[int], eps: float
+) -> None:
+    """As `resolvable`, for the directions of a law, on up to about `_SAMPLE` entries of a tensor.
 
-    Where a piece depends on the shape of its tensor, or is nearly all zeros, the whole of it.
+    Of a law that depends on the shapes of tensors the pieces are drawn whole, run by run. A few
+    parameters are asked along several directions.
     """
     seen = theta if law.by_tensor else {k: sample(t) for k, t in theta.items()}
-    _judge(seen, drawn(law, list(seen.values()), [seed])(0), eps)
+    asked = max(1 + law.joint, _SAMPLE // sum(t.numel() for t in seen.values()))
+    direction = law.directions(list(seen.values()), seeds[:asked] if law.stored else seeds)
+    _judge(seen, [direction(p) for p in range(min(asked, len(seeds)))], eps)
 
 
-def _judge(theta: Mapping[str, Tensor], pieces: Iterable[Tensor], eps: float) -> None:
-    moved, asked = [], []
-    for t, z in zip(theta.values(), pieces, strict=True):
-        moved.append(int(torch.count_nonzero(torch.add(t, z, alpha=eps) != t)))
-        asked.append(int(torch.count_nonzero(z)))
-    if sum(moved) < 0.01 * sum(asked):
+def _judge(theta: Mapping[str, Tensor], draws: Sequence[Sequence[Tensor]], eps: float) -> None:
+    """Refuse an eps that moves under 1 % of the entries; name the tensors it does not serve."""
+    found = [_Moves(eps, draws, k, t) for k, t in enumerate(theta.values())]
+    moved, asked = sum(f.moved for f in found), sum(f.asked for f in found)
+    serves = f"eps of {_rounded_up(max(f.serves for f in found))} or more moves every tensor"
+    if moved < 0.01 * asked:
         raise ValueError(
-            f"eps is {eps}: θ + εz = θ in {sum(asked) - sum(moved)} of {sum(asked)} entries; "
-            "a larger eps is needed"
+            f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries; a larger eps is "
+            f"needed, {serves}"
         )
+    named = list(zip(theta, found, strict=True))
     still = [
-        f"{name} in {n - m} of {n} entries"
-        for name, m, n in zip(theta, moved, asked, strict=True)
-        if m < 0.5 * n
+        f"{name} in {f.asked - f.moved} of {f.asked} entries"
+        for name, f in named
+        if f.moved < 0.5 * f.asked
     ]
-    if still:
+    rough = [
+        f"{name} by {f.misfit:.0%} of εz"
+        for name, f in named
+        if f.moved >= 0.5 * f.asked and f.misfit > 0.5
+    ]
+    if still or rough:
+        words = [f"θ + εz = θ for {', '.join(still)}"] if still else []
+        words += [f"θ + εz is rounded for {', '.join(rough)}"] if rough else []
         warnings.warn(
-            f"eps is {eps}: θ + εz = θ for {', '.join(still)}; the estimate says nothing of "
-            "what does not move",
+            f"eps is {eps}: {' and '.join(words)}; the estimate says nothing of what does not "
+            f"move; {serves}",
             stacklevel=4,
         )
+
+
+class _Moves:
+    """What θ + εz makes of one tensor, in the entries looked at along some directions.
+
+    ``moved`` of ``asked`` entries change; the move differs from εz by the share ``misfit``, in
+    root mean square; from an eps of ``serves`` on every entry's spacing is a quarter of a
+    typical εz or less.
+    """
+
+    def __init__(self, eps: float, draws: Sequence[Sequence[Tensor]], k: int, t: Tensor) -> None:
+        self.moved = self.asked = 0
+        off = wished = spacing = 0.0
+        for t_, z in (pair for pieces in draws for pair in _looked_at(t, pieces, k)):
+            there = torch.add(t_, z, alpha=eps)
+            self.moved += int(torch.count_nonzero(there != t_))
+            self.asked += int(torch.count_nonzero(z))
+            at, z = t_.double(), z.double()
+            off += float((there.double() - at - eps * z).square().sum())
+            wished += float(z.square().sum())
+            octave = torch.frexp(at).exponent.double() - 1
+            spacing = max(spacing, float(torch.where(z != 0, octave.exp2(), 0.0).max()))
+        self.misfit = math.sqrt(off / wished) / eps if wished else 0.0
+        spacing *= torch.finfo(t.dtype).eps
+        self.serves = 4 * spacing / math.sqrt(wished / self.asked) if self.asked else 0.0
+
+
+def _looked_at(t: Tensor, pieces: Sequence[Tensor], k: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Entries of a tensor and of its piece: about `_SAMPLE` of each run, of few all that move."""
+    for (t_,), z in in_runs([t], pieces, k):
+        t_, z = t_.reshape(-1), z.reshape(-1)
+        step = -(-len(z) // _SAMPLE)
+        if step > 1 and int(torch.count_nonzero(z)) * step < len(z):
+            where = z.nonzero().flatten()
+            t_, z, step = t_[where], z[where], 1
+        if len(z):
+            yield t_[::step], z[::step]
+
+
+def _rounded_up(x: float) -> str:
+    """A positive number with one digit, not below."""
+    digit = 10.0 ** math.floor(math.log10(x)) if x else 1.0
+    return f"{math.ceil(x / digit) * digit:.0e}" if x else "0"
+
+
+def in_runs(
+    tensors: Sequence[Tensor], pieces: Sequence[Tensor], k: int
+) -> Iterator[tuple[Sequence[Tensor], Tensor]]:
+    """The same entries of tensors shaped as piece k, and of the piece, run by run.
+
+    A run is flat and a view; pieces that are held, or tensors that lie otherwise in memory, come
+    whole.
+    """
+    if isinstance(pieces, Pieces) and all(t.is_contiguous() for t in tensors):
+        flats, start = [t.detach().view(-1) for t in tensors], 0
+        for z in pieces.parts(k):
+            yield [flat[start : start + z.numel()] for flat in flats], z
+            start += z.numel()
+    else:
+        yield tensors, pieces[k]
 
 
 def sample(t: Tensor) -> Tensor:
@@ -167,24 +238,6 @@ def sample(t: Tensor) -> Tensor:
         return t
     in_memory = sorted(range(t.dim()), key=t.stride, reverse=True)  # so that nothing is copied
     return t.permute(in_memory).reshape(-1)[:: -(-t.numel() // _SAMPLE)]
-
-
-def drawn(law: Law, like: Sequence[Tensor], seeds: Sequence[int]) -> Direction:
-    """The direction of each seed; for `Orthogonal` the rows of all seeds, from the first."""
-    if not isinstance(law, Orthogonal):
-        return lambda p: law.pieces(like, seeds[p])
-    sizes = [t.numel() for t in like]
-    dtype = torch.float64 if any(t.dtype == torch.float64 for t in like) else torch.float32
-    device = like[0].device
-    rows = law.sample(
-        len(seeds), sum(sizes), generator=own(seeds[0], 0, device), dtype=dtype, device=device
-    )
-    parts = rows.split(sizes, dim=1)
-    return lambda p: Pieces(
-        # a copy: pieces are the caller's to keep
-        lambda k: parts[k][p].view(like[k].shape).to(like[k].dtype, copy=True),
-        len(like),
-    )
 
 
 def draw_seeds(queries: int, generator: torch.Generator) -> tuple[int, ...]:
@@ -196,8 +249,10 @@ def draw_seeds(queries: int, generator: torch.Generator) -> tuple[int, ...]:
 def add_up(sums: Sequence[Tensor], direction: Direction, coefficients: Sequence[float]) -> None:
     """Add Σ c_p z_p to the tensors ``sums``, in place."""
     for p, c in enumerate(coefficients):
-        for total, z in zip(sums, direction(p), strict=True):
-            total.add_(z, alpha=c)
+        pieces = direction(p)
+        for k, total in enumerate(sums):
+            for (run,), z in in_runs([total], pieces, k):
+                run.add_(z, alpha=c)
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from zotk.arguments import real, seeded
-from zotk.estimators import laws
-from zotk.estimators.directions import Law
-from zotk.estimators.laws import Orthogonal
-from zotk.estimators.parameters import add_up, drawn, trained, wide
+from zotk.estimators.directions import Law, run
+from zotk.estimators.named import LAWS, law_from, plain_law
+from zotk.estimators.parameters import in_runs, trained, wide
 
 __all__ = ["Estimate", "join", "replay_"]
 
+_VERSION = 2  # of records as plain fields; 2: large tensors are drawn in runs
 _SHARED = ("directions", "shapes", "dtypes", "device_type")  # what joined estimates have alike
 
 
@@ -61,58 +61,106 @@ class Estimate:
             f"{self.evaluations} evaluations, {len(self.shapes)} tensors of {entries} entries)"
         )
 
+    @property
+    def slope(self) -> float:
+        """How steep the loss is, estimated: the root of the mean of the squared slopes c_p².
+
+        Its square is an unbiased estimate of the squared length of the gradient (of the smoothed
+        loss; of a masked one, of what moves), as E c² = g'E[zz']g = |g|². It is also, but for
+        the sign, what the loss changes by along the estimate: -g'ĝ = -mean c_p².
+        """
+        return math.sqrt(sum(c * c for c in self._slopes()) / len(self.seeds))
+
+    @property
+    def stderr(self) -> float | None:
+        """The standard error of `slope`, from the spread of the P squared slopes.
+
+        With s² the sample variance of the c_p² (divisor P - 1) it is s/(2 slope √P): the standard
+        error of their mean, carried over to its root. For Gaussian directions it is near
+        slope/√(2P). It knows the chance of the directions alone, not that of a batch, of rounding
+        or of a large eps. None for one query, and for laws whose directions belong together
+        (`Orthogonal`, `Guided`), whose slopes are not independent. 0 if every slope is 0.
+        """
+        count = len(self.seeds)
+        if count < 2 or self.directions.joint:
+            return None
+        squares = [c * c for c in self._slopes()]
+        mean = sum(squares) / count
+        if mean == 0:
+            return 0.0
+        spread = math.sqrt(sum((square - mean) ** 2 for square in squares) / (count - 1))
+        return spread / (2 * math.sqrt(mean * count))
+
+    def _slopes(self) -> list[float]:
+        return [len(self.seeds) * c for c in self.coefficients]
+
     def to_json(self) -> str:
         """One line of JSON; seeds are words, as JSON's numbers end at 2⁵³ in many readers.
 
-        Raises TypeError for a law that is not zotk's.
+        Of the tensors that a law has, a mask or a guess, the line has a fingerprint. Raises
+        TypeError for a law that is not zotk's.
         """
         return json.dumps(self.plain())
 
     def plain(self) -> dict[str, Any]:
         """The fields as JSON has them."""
-        law = type(self.directions)
-        if getattr(laws, law.__name__, None) is not law:
-            raise TypeError(f"directions is {self.directions!r}; a law of zotk is needed for JSON")
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields["directions"] = {"law": law.__name__, **dataclasses.asdict(self.directions)}  # type: ignore[call-overload]
+        fields["directions"] = plain_law(self.directions)
         fields["seeds"] = [str(seed) for seed in self.seeds]
         fields["shapes"] = [list(shape) for shape in self.shapes]
         fields["dtypes"] = [str(dtype).removeprefix("torch.") for dtype in self.dtypes]
-        return fields
+        return {"version": _VERSION, **fields}
 
     @classmethod
-    def from_json(cls, text: str) -> "Estimate":
-        """What :meth:`to_json` wrote. Raises ValueError for anything else."""
+    def from_json(cls, text: str, *, directions: Law | None = None) -> "Estimate":
+        """What :meth:`to_json` wrote. Raises ValueError for anything else.
+
+        ``directions``: the law, where it has tensors, of which the text has a fingerprint only;
+        another law than the record's is refused.
+        """
         try:
             plain = json.loads(text)
         except ValueError as error:
             raise ValueError(f"this is no estimate in JSON: {error}") from error
-        return cls.from_plain(plain)
+        return cls.from_plain(plain, directions=directions)
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> "Estimate":
+    def from_plain(cls, plain: dict[str, Any], *, directions: Law | None = None) -> "Estimate":
         """From the fields as JSON has them. Raises ValueError for anything else."""
         try:
             fields = dict(plain)
-            options = dict(fields.pop("directions"))
-            name = options.pop("law")
-            if name not in laws.__all__:
-                raise ValueError(f"{name!r} is no law of zotk")
-            return cls(
-                directions=getattr(laws, name)(**options),
+            version = fields.pop("version", 1)
+            made = cls(
+                directions=law_from(fields.pop("directions"), directions),
                 coefficients=tuple(fields.pop("coefficients")),
                 seeds=tuple(int(seed) for seed in fields.pop("seeds")),
                 shapes=tuple(torch.Size(shape) for shape in fields.pop("shapes")),
                 dtypes=tuple(_dtype(name) for name in fields.pop("dtypes")),
                 **fields,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is no estimate in JSON: {error}") from error
+        made._as_drawn_now(version)
+        return made
+
+    def _as_drawn_now(self, version: int) -> None:
+        """Refuse a record whose seeds drew other directions when it was made."""
+        if version not in (1, _VERSION):
+            raise ValueError(f"the record has version {version}; this zotk reads up to {_VERSION}")
+        most = max((shape.numel() for shape in self.shapes), default=0)
+        same = ("Gaussian", "Rademacher", "Coordinate")  # on the CPU, in runs or not
+        kept = self.device_type == "cpu" and type(self.directions).__name__ in same
+        if version == 1 and most >= 2 * run(torch.device(self.device_type)) and not kept:
+            raise ValueError(
+                f"the record has version 1, and a tensor of {most} entries: those were drawn at "
+                f"once then, along {self.directions}, and now in runs, from which the seeds give "
+                "other directions; it can be replayed by the zotk that made it"
+            )
 
     @staticmethod
     def safe_globals() -> list[Any]:
         """The types that ``torch.load(weights_only=True)`` has to be told of."""
-        return [Estimate, *(getattr(laws, name) for name in laws.__all__)]
+        return [Estimate, *LAWS.values()]
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -130,8 +178,8 @@ def join(estimates: Sequence[Estimate]) -> Estimate:
     Raises
     ------
     ValueError
-        No estimate; estimates of different laws, shapes, dtypes or device types; `Orthogonal`
-        ones, whose rows are drawn together from one seed.
+        No estimate; estimates of different laws, shapes, dtypes or device types; ones whose
+        directions belong together (`Orthogonal`, `Guided`).
     TypeError
         Something else than estimates.
     """
@@ -146,10 +194,10 @@ def join(estimates: Sequence[Estimate]) -> Estimate:
         found = {repr(getattr(each, name)) for each in listed}
         if len(found) > 1:
             raise ValueError(f"estimates have the {name} {' and '.join(sorted(found))}")
-    if isinstance(first.directions, Orthogonal) and len(listed) > 1:
+    if first.directions.joint and len(listed) > 1:
         raise ValueError(
-            "estimates along Orthogonal() rows cannot be joined: the rows of each come from its "
-            "first seed; replay them one by one, each with its share of the scale"
+            f"estimates along {first.directions} cannot be joined: the directions of each belong "
+            "together; replay them one by one, each with its share of the scale"
         )
     total = sum(len(each.seeds) for each in listed)
     shares = [len(each.seeds) / total for each in listed]
@@ -174,8 +222,8 @@ def replay_(
     """Add ``scale · ĝ`` to the parameters in place, from the estimate's seeds and scalars.
 
     With scale = -lr this repeats, to rounding, the SGD step that used the estimate, without
-    evaluating anything: what a second machine needs to follow the first. Nothing is stored,
-    but for half precision the sum in float32, so that a step is rounded once.
+    evaluating anything: what a second machine needs to follow the first. Nothing of a tensor's
+    size is stored; half precision is summed in float32, run by run, and rounded once.
 
     ``rounding="stochastic"`` rounds half precision up or down with probabilities that make the
     mean exact, so that steps below half a unit in the last place are not lost; ``generator``
@@ -205,13 +253,19 @@ def replay_(
         if found != made:
             raise ValueError(f"params have the {name} {found}; the estimate was made for {made}")
     with torch.no_grad():
-        direction = drawn(estimate.directions, theta, estimate.seeds)
-        sums = [t if wide(t.dtype) == t.dtype else t.to(wide(t.dtype)) for t in theta]
-        add_up(sums, direction, [scale * c for c in estimate.coefficients])
+        direction = estimate.directions.directions(theta, estimate.seeds)
+        every = [direction(p) for p in range(len(estimate.seeds))]
+        steps = [scale * c for c in estimate.coefficients]
         chance = seeded(generator, theta[0].device)
-        for t, moved in zip(theta, sums, strict=True):
-            if moved is not t:
-                t.copy_(_by_chance(moved, t.dtype, chance) if rounding == "stochastic" else moved)
+        for k, t in enumerate(theta):
+            for together in zip(*(in_runs([t], pieces, k) for pieces in every), strict=True):
+                ((part,), _), *_ = together
+                total = part.to(wide(t.dtype))  # the run itself, where it is as wide
+                for c, (_, z) in zip(steps, together, strict=True):
+                    total.add_(z, alpha=c)
+                if total is not part:
+                    by_chance = rounding == "stochastic"
+                    part.copy_(_by_chance(total, t.dtype, chance) if by_chance else total)
 
 
 def _by_chance(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:

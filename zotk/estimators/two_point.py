@@ -1,139 +1,37 @@
-"""Gradient estimates from function values: central and forward differences along random directions.
+"""Gradient estimates of a model's parameters from values of a closure.
 
-With z₁ … z_P of a standard law (E[zz'] = I) both estimators are
-
-    ĝ = (1/P) Σ_p c_p z_p,    c_p = [L(θ + εz_p) - L(θ - εz_p)] / 2ε   (central; Spall 1992)
-                              c_p = [L(θ + εz_p) - L(θ)] / ε           (forward)
-
-:func:`grad` works on values, like ``torch.func.grad``; :func:`measure` moves a model's parameters
-and returns seeds and scalars; :func:`backward` adds what these stand for to ``.grad``, like
-``loss.backward()``. One function computes the c_p of all.
+:func:`measure` moves the parameters and returns seeds and scalars; :func:`backward` adds what these
+stand for to ``.grad``, like ``loss.backward()``. The slopes are those of
+:mod:`zotk.estimators.differences`.
 """
 
-import warnings
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from zotk.arguments import integer, positive, seeded
-from zotk.estimators.directions import Law
+from zotk.arguments import seeded
+from zotk.estimators.differences import How, differences
+from zotk.estimators.directions import Direction, Law
 from zotk.estimators.evaluation import SameBuffers, SameDraws, fresh
-from zotk.estimators.laws import Coordinate, Gaussian, Orthogonal
+from zotk.estimators.laws import Gaussian
 from zotk.estimators.layerwise import Layerwise
 from zotk.estimators.machines import Alone, Group, Machines
 from zotk.estimators.moving import FromCopy, InPlace, LastOnly, insist
 from zotk.estimators.parameters import (
-    Direction,
     add_up,
     draw_seeds,
-    drawn,
-    floating,
     number,
     resolvable_sample,
     standard,
-    tensors,
     trained,
     wide,
 )
 from zotk.estimators.record import Estimate
 
-__all__ = ["backward", "grad", "measure"]
-
-
-Values = Callable[[int, int], float]  # (p, side in {-1, 0, +1}) -> the loss at θ + side·εz_p
-SCHEMES = ("central", "forward")
-MODES = ("store", "replay", "exact", "layerwise")
-
-
-@dataclass(frozen=True)
-class _How:
-    """How an estimate is made, judged before anything moves."""
-
-    directions: Law
-    eps: float
-    queries: int
-    scheme: str
-    memory: str = "exact"
-    rng: str = "same"
-
-    def __post_init__(self) -> None:
-        law = self.directions
-        if not isinstance(law, Law):
-            raise TypeError(f"directions is {law!r}; a law such as zotk.Gaussian() is needed")
-        positive("eps", self.eps)
-        integer("queries", self.queries, 1)
-        for name, known in (("scheme", SCHEMES), ("memory", MODES), ("rng", ("same", "free"))):
-            value = getattr(self, name)
-            if value not in known:
-                words = list(map(repr, known))
-                allowed = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"
-                raise ValueError(f"{name} is {value!r}; {allowed} is needed")
-        object.__setattr__(self, "queries", int(self.queries))
-
-
-def grad(
-    loss: Callable[[Any], Tensor],
-    *,
-    directions: Law = Gaussian(),  # noqa: B008 (frozen)
-    eps: float = 1e-3,
-    queries: int = 1,
-    scheme: str = "central",
-    generator: torch.Generator | None = None,
-) -> Callable[[Any], Any]:
-    """The zeroth-order counterpart of ``torch.func.grad``: a function of ``params``.
-
-    ``loss(params)`` returns one number; ``params`` is a tensor or any nesting of dicts,
-    lists and tuples of tensors, and the estimate has its structure, shapes and dtypes.
-    ``generator=None`` is a fresh one seeded 0, made once: calls of the returned function
-    draw new directions each time, and two equal calls of ``zotk.grad`` repeat each other.
-    Costs 2·queries evaluations (central) or queries + 1 (forward).
-
-    Raises
-    ------
-    ValueError
-        eps, queries or scheme out of range; a law with E[zz'] ≠ I; ``params`` without
-        tensors; eps so small that under 1 % of the entries move (a warning under 50 %); a
-        loss that is not finite.
-    TypeError
-        ``params`` has other leaves than floating-point tensors; an argument of another kind.
-    """
-    how = _How(directions, eps, queries, scheme)
-    if not callable(loss):
-        raise TypeError(f"loss is {loss!r}; a function of params is needed")
-    generator = seeded(generator)
-
-    def estimate(params: Any) -> Any:
-        found, structure = pytree.tree_flatten_with_path(params)
-        places, leaves = [path for path, _ in found], [leaf for _, leaf in found]
-        tensors(leaves)
-        with torch.no_grad():
-            theta = [t.detach() for t in leaves]
-            floating(theta)
-            standard(directions, theta)
-            seeds = draw_seeds(how.queries, generator)
-            direction = drawn(directions, theta, seeds)
-            named = {pytree.keystr(path): t for path, t in zip(places, theta, strict=True)}
-            resolvable_sample(named, directions, seeds[0], eps)
-
-            def at(p: int, side: int) -> float:
-                moved = theta
-                if side:
-                    zs = zip(theta, direction(p), strict=True)
-                    moved = [torch.add(t, z, alpha=side * eps) for t, z in zs]
-                return number("loss", fresh(lambda: loss(pytree.tree_unflatten(moved, structure))))
-
-            coefficients, _, _ = _differences(at, how, Alone())
-            sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
-            add_up(sums, direction, coefficients)
-        out = [total.to(t.dtype) for total, t in zip(sums, theta, strict=True)]
-        return pytree.tree_unflatten(out, structure)
-
-    return estimate
+__all__ = ["backward", "measure"]
 
 
 def measure(
@@ -173,9 +71,14 @@ def measure(
     modules are refused. ``"store"`` and ``"replay"`` move θ in place, by +ε,
     -ε, -ε, +ε, which returns every entry exactly that has not changed its binade, and any within
     one unit in the last place, per query, of the largest value passed; ``"store"`` holds one
-    direction meanwhile (P rows for ``Orthogonal``), ``"replay"`` none: it redraws, tensor by tensor
-    (``Sphere`` draws twice, ``Orthogonal`` raises). All give the same estimate to rounding. Half
+    direction meanwhile, ``"replay"`` none: it draws anew for every move, and large tensors in runs
+    of 2¹⁶ entries (2²⁴ on a GPU), so that no buffer of a tensor's size is needed. ``Sphere`` and
+    ``Guided`` draw twice; ``Orthogonal`` holds its P rows, beside what the memory itself needs,
+    and raises with "replay" and "layerwise". All give the same estimate to rounding. Half
     precision needs "exact" or "layerwise".
+
+    An eps that is lost beside a parameter is refused or told before the first call, with the names
+    of the tensors and an eps that serves. Of large tensors a sample is looked at.
 
     ``group``: processes of ``torch.distributed`` with the same parameters, options and data.
     Query p is evaluated by rank p mod W, along directions of rank 0's generator; every rank
@@ -198,7 +101,7 @@ def measure(
     RuntimeError
         The closure failed on another rank of the group, or the group did, after its timeout.
     """
-    how = _How(directions, eps, queries, scheme, memory, rng)
+    how = How(directions, eps, queries, scheme, memory, rng)
     return _measured(closure, params, how, generator, group, check)[0]
 
 
@@ -231,7 +134,7 @@ def backward(
     TypeError, RuntimeError
         As :func:`measure`.
     """
-    how = _How(directions, eps, queries, scheme, memory, rng)
+    how = How(directions, eps, queries, scheme, memory, rng)
     estimate, theta, direction = _measured(closure, params, how, generator, group, check)
     # a .grad made in inference mode could never be added to outside it
     with torch.inference_mode(False), torch.no_grad():
@@ -242,7 +145,7 @@ def backward(
 def _measured(
     closure: Callable[[], Tensor | float],
     params: nn.Module | Iterable[Tensor],
-    how: _How,
+    how: How,
     generator: torch.Generator | None,
     group: dist.ProcessGroup | None,
     check: bool,
@@ -261,8 +164,8 @@ def _measured(
         layout = [(tuple(t.shape), t.dtype) for t in theta]
         machines.agree({**vars(how), "layout": layout}, theta)
         seeds = machines.seeds(seeds)
-        resolvable_sample(named, how.directions, seeds[0], how.eps)
-        direction = drawn(how.directions, theta, seeds)
+        resolvable_sample(named, how.directions, seeds, how.eps)
+        direction = how.directions.directions(theta, seeds)
         held = LastOnly(direction) if how.memory == "store" else direction
         walk: FromCopy | InPlace | Layerwise
         if how.memory == "layerwise" and net is not None:
@@ -283,7 +186,9 @@ def _measured(
         try:
             if check:
                 _one_function(at(0, 0), at(0, 0))
-            coefficients, loss, evaluations = _differences(at, how, machines)
+            coefficients, loss, evaluations = differences(
+                lambda points: machines.values(points, at), how
+            )
             if isinstance(walk, Layerwise):
                 walk.insist_on_reads()
         finally:
@@ -305,13 +210,13 @@ def _measured(
 
 
 def _remembered(
-    how: _How, theta: Sequence[Tensor], net: nn.Module | None, group: dist.ProcessGroup | None
+    how: How, theta: Sequence[Tensor], net: nn.Module | None, group: dist.ProcessGroup | None
 ) -> None:
     """Refuse a way of moving that would give a wrong result."""
     memory = how.memory
     if memory == "layerwise" and net is None:
         raise TypeError("memory is 'layerwise' and params no module; pass the module itself")
-    if memory in ("replay", "layerwise") and isinstance(how.directions, Orthogonal):
+    if memory in ("replay", "layerwise") and how.directions.stored:
         raise ValueError(
             f"memory is {memory!r} with directions={how.directions}, whose rows are drawn "
             "together; 'store' or 'exact' is needed"
@@ -337,31 +242,6 @@ def _one_function(first: float, second: float) -> None:
             f"closure returned {first} and {second} at the same parameters; one function is "
             "needed: the same batch at every call, no counters, and rng='same' for dropout"
         )
-
-
-def _differences(at: Values, how: _How, machines: Machines) -> tuple[tuple[float, ...], float, int]:
-    """The c_p / P, the loss, and the number of evaluations."""
-    every = range(how.queries)
-    if how.scheme == "central":
-        points = [(p, side) for p in every for side in (+1, -1)]
-        values = machines.values(points, at)
-        pairs = list(zip(values[::2], values[1::2], strict=True))
-        width, loss = 2 * how.eps, sum(0.5 * (a + b) for a, b in pairs) / how.queries
-    else:
-        points = [(0, 0), *((p, +1) for p in every)]
-        values = machines.values(points, at)
-        pairs = [(value, values[0]) for value in values[1:]]
-        width, loss = how.eps, values[0]
-    # along a coordinate a slope may well be 0, along other directions hardly ever
-    if all(a == b for a, b in pairs) and not isinstance(how.directions, Coordinate):
-        warnings.warn(
-            f"the loss is {pairs[0][0]} at both ends of every pair: it does not see the "
-            "parameters, is flat or a step function here, or rounds the difference away "
-            "(a larger eps, or a loss in a wider format)",
-            stacklevel=4,
-        )
-    coefficients = tuple((a - b) / (width * how.queries) for a, b in pairs)
-    return coefficients, loss, len(points)
 
 
 def _accumulate(
@@ -400,7 +280,7 @@ def _rounded(t: Tensor, total: Tensor) -> Tensor:
     if t.grad is not None and dtype != wide(dtype):
         total = total.add_(t.grad)
     new = total.to(dtype)
-    if not new.isfinite().all():
+    if new.numel() and not all(map(math.isfinite, map(float, torch.aminmax(new)))):
         raise ValueError(
             f"the estimate for a parameter of shape {tuple(t.shape)} is beyond {dtype}, at most "
             f"{torch.finfo(dtype).max:.3g}; scale the loss down"
