@@ -33,6 +33,7 @@ from zotk.lessons.prose import glue
 from zotk.networks.contract import Residual, functional
 from zotk.theory.descent import Curve, gradient_descent
 from zotk.theory.mean_square import MeanSquare, mean_square
+from zotk.theory.probe import Measured, probe
 
 __all__ = [
     "COLOURS",
@@ -52,6 +53,7 @@ __all__ = [
     "LowRank",
     "Masked",
     "MeanSquare",
+    "Measured",
     "Orthogonal",
     "Rademacher",
     "Residual",
@@ -86,6 +88,7 @@ __all__ = [
     "nzk",
     "nzk_samples",
     "official_arrays",
+    "probe",
     "replay_",
     "sphere",
     "tower",
