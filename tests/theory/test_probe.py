@@ -151,13 +151,18 @@ def test_the_error_of_an_evaluation(dtype, width):
     assert truth / 2.5 < found.sigma < 2.5 * truth
 
 
-def test_half_precision_resolves_what_it_can():
-    net = network(5, dtype=torch.bfloat16)
-    truth = exact(network(5).to(torch.bfloat16).double())
-    found = zotk.probe(whole(net, X.bfloat16()), net, None, probes=200, generator=seeded(1))
-    assert found.dtype == torch.bfloat16
+@pytest.mark.parametrize("width", [3, 5])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_half_precision_resolves_what_it_can(width, seed):
+    net = network(width, dtype=torch.bfloat16)
+    truth = exact(network(width).to(torch.bfloat16).double())
+    found = zotk.probe(whole(net, X.bfloat16()), net, None, probes=200, generator=seeded(seed))
+    assert found.dtype == torch.bfloat16 and found.grad2 is not None
     for name in ("trace", "second", "grad2"):
-        assert abs(getattr(found, name) - truth[name]) < 4.5 * found.stderr[name], name
+        if (value := getattr(found, name)) is not None:
+            assert abs(value - truth[name]) < 4.5 * found.stderr[name], name
+        else:
+            assert truth[name] < 2 * found.limits[name], name
 
 
 def test_a_loss_rounded_in_half_precision_is_unresolved_and_not_wrong():

@@ -106,7 +106,8 @@ def lines_of(
 class Pilot:
     """What a few lines tell: a step, the error of an evaluation (with its own), kinks or not.
 
-    ``drift`` and ``off``: by how much curvatures at this step are off, in mean and rms.
+    ``drift`` and ``off``: by how much curvatures at this step are off, in mean and rms: their
+    distance from those at twice the step, a third of it where that is small.
     """
 
     eps: float
@@ -155,10 +156,11 @@ def _piloted(rows: dict[float, Floats], eps: float, sigma: tuple[float, float] |
     error = 0.0 if sigma is None else sigma[0]
     if not all(step in rows for step in (eps, 2 * eps, 4 * eps)):  # nothing was resolved
         return Pilot(eps, sigma, False, 0.0, 0.0)
-    change = (_bends(rows, eps) - _bends(rows, 2 * eps)) / 3
-    chance = (2 / 3 * error / eps**2) ** 2
-    drift = math.sqrt(max(0.0, float(change.mean()) ** 2 - chance / len(change)))
-    off = math.sqrt(max(0.0, _rms(change) ** 2 - chance))
+    now, chance = _bends(rows, eps), (2 / 3 * error / eps**2) ** 2
+    change = now - _bends(rows, 2 * eps)
+    share = 1 / 3 if _rms(change) < 0.1 * _rms(now) else 1.0
+    drift = share * math.sqrt(max(0.0, float(change.mean()) ** 2 - chance / len(change)))
+    off = share * math.sqrt(max(0.0, _rms(change) ** 2 - chance))
     finite = math.isfinite(drift) and math.isfinite(off)
     return Pilot(eps, sigma, kinked(rows, error), *((drift, off) if finite else (0.0, 0.0)))
 

@@ -149,8 +149,8 @@ def probe(
     two hundred more. ``eps`` balances the error of q by round-off and by fourth derivatives.
     Memory: a copy of the parameters. They are restored bitwise, whatever happens.
 
-    Standard errors are over lines, or over pairs of batches, and for tr H and tr H² contain how far
-    the lines at 2ε are off. A number below twice its standard
+    Standard errors are over lines, or over pairs of batches, and contain what higher derivatives
+    may have left, judged by the lines at 2ε. A number below twice its standard
     error is None, and ``limits`` says how large it may be.
 
     Raises
@@ -291,22 +291,25 @@ def _numbers(
 
     off = q - q.mean(0)
     half, error = mean(off[:, 0] * off[:, 1] / 2)
-    trace, by_chance = mean(q.mean(1))
     squares = {
-        "trace": (trace, math.hypot(by_chance, found.drift)),
-        "second": (
-            half * m / (m - 1) - same * of_q / 2,
-            math.hypot(error, found.off * math.sqrt(max(0.0, 2 * half))),
-        ),
+        "trace": mean(q.mean(1)),
+        "second": (half * m / (m - 1) - same * of_q / 2, error),
         "grad2": mean(s[:, 0] * s[:, 1] - same * of_s),
         "third": mean((a**2).mean(1) - of_a),
+    }
+    # what is left of higher derivatives: at most what the lines at 2ε have corrected
+    size = {name: math.sqrt(max(0.0, value)) for name, (value, _) in squares.items()}
+    left = {
+        "trace": found.drift,
+        "second": found.off * (math.sqrt(2) * size["second"] + found.off / 2),
+        "grad2": 2 * size["grad2"] * size["third"] * eps**2,
     }
     numbers: dict[str, float] = {}
     stderr: dict[str, float] = {}
     limits: dict[str, float] = {}
     for name, (value, error) in squares.items():
-        size = abs(value) if name == "trace" else value
-        if size > 2 * error:
+        error = math.hypot(error, left.get(name, 0.0))
+        if (abs(value) if name == "trace" else value) > 2 * error:
             numbers[name], stderr[name] = value, error
         else:
             limits[name] = max(0.0, value) + 2 * error
