@@ -34,6 +34,8 @@ from zotk.networks.contract import Residual, functional
 from zotk.theory.descent import Curve, gradient_descent
 from zotk.theory.mean_square import MeanSquare, mean_square
 from zotk.theory.probe import Measured, probe
+from zotk.theory.settings import Reason, Settings, suggest
+from zotk.theory.watch import Watch, Watched
 
 __all__ = [
     "COLOURS",
@@ -56,10 +58,14 @@ __all__ = [
     "Measured",
     "Orthogonal",
     "Rademacher",
+    "Reason",
     "Residual",
+    "Settings",
     "Sphere",
     "StudentT",
     "Underpowered",
+    "Watch",
+    "Watched",
     "across",
     "backward",
     "check_law",
@@ -91,6 +97,7 @@ __all__ = [
     "probe",
     "replay_",
     "sphere",
+    "suggest",
     "tower",
     "use_style",
     "zo_entk",
