@@ -74,7 +74,8 @@ class Settings:
         """(setting, value, reason), for tables."""
         shown = {
             "eps": f"{self.eps:.2g}",
-            "directions": f"{self.queries} of {self.directions}, {self.scheme} differences",
+            "directions": f"{self.queries} of {type(self.directions).__name__}, "
+            f"{self.scheme} differences",
             "batch": "the whole loss" if self.batch is None else f"{self.batch}, one for all ends",
             "lr": f"{self.lr:.2g}",
             "tries": ", ".join(f"{each:.2g}" for each in self.tries),
@@ -179,7 +180,7 @@ def suggest(
         "momentum": Reason("extrapolated", ("mean-square.queries",),
                            f"no claim; it can pay from P ≈ tr H/λ ≈ {m.trace / m.top:.0f} on"),
         "batch": Reason("claim", ("minibatch.two-ends", "two-point.common-random-numbers"),
-                        "one batch and one dropout mask at all ends of a step"),
+                        "one batch, and one of every random number, at both ends"),
         "evaluations": Reason("library", (), "two a direction, forward one and one more a step"),
         "floor": Reason("extrapolated", ("minibatch.floor", "two-point.budget"),
                         "proportional to lr: divide it by ten for the last part"),
@@ -403,8 +404,8 @@ def _directions(
         )  # fmt: skip
     if pairs > 2 * m.trace / m.top and m.n is None:
         warnings.append(
-            f"more than {max(1, round(m.trace / m.top))} queries a step are not worth their price: "
-            "more steps with fewer queries"
+            f"more queries a step than tr H/λ, about {m.trace / m.top:.1f}, are not worth their "
+            "price: more steps with fewer queries"
         )
     # squared errors that forward differences keep where the gradient vanishes, at their best step
     bend = m.trace**2 + 2 * m.second
