@@ -104,7 +104,12 @@ def test_refusals_say_what_to_measure():
         (good, {"batch": 8}, ValueError, "pass batches"),
         (batches, {"batch": 8}, ValueError, "unknown size"),
         (good, {"optimizer": "lion"}, ValueError, "optimizer"),
-        (one(trace=None, limits={"trace": 3.0}), {}, ValueError, "more probes"),
+        (
+            one(trace=None, second=None, limits={"trace": 3.0, "second": 3.0}),
+            {},
+            ValueError,
+            "probes",
+        ),
         (one(trace=-1.0), {}, ValueError, "is -1"),
         (one(grad2=None, limits={"grad2": 3.0}), {}, ValueError, "larger batches"),
         (one(sigma=None, limits={"sigma": 3.0}), {}, ValueError, "smoother"),

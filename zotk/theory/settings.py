@@ -121,8 +121,8 @@ def suggest(
     Raises
     ------
     ValueError
-        tr H, |g|² or the error of an evaluation was not resolved (the message says what to
-        measure); tr H is negative; a budget below two evaluations a step; ``batch`` where none
+        |g|², the error of an evaluation or both moments of H were not resolved (the message says
+        what to measure); tr H is negative; a budget below two evaluations a step; ``batch`` where none
         was measured, or where their size is not known; an unknown optimizer.
     TypeError
         ``measured`` is no :class:`Measured`; a number or ``dtype`` of another kind.
@@ -229,7 +229,8 @@ class _Careful:
 
     @classmethod
     def of(cls, m: Measured, n: int | None) -> "_Careful":
-        if m.trace is None or m.trace < 0:
+        bent = m.trace is None and m.second is None
+        if bent or (m.trace is not None and m.trace < 0):
             found = "is not resolved" if m.trace is None else f"is {m.trace:.3g}"
             raise ValueError(
                 f"tr H {found} where this was measured: no edge is known; measure after a few "
@@ -250,7 +251,11 @@ class _Careful:
         second = m.limits["second"] if m.second is None else m.second + m.stderr["second"]
         if m.second is None:
             warnings.append("tr H² is not resolved: its limit stands for it")
-        trace = m.trace + m.stderr["trace"]
+        if m.trace is None:
+            warnings.append("tr H is not resolved: its limit, or √(tr H²), stands for it")
+            trace = m.limits["trace"]
+        else:
+            trace = m.trace + m.stderr["trace"]
         top = math.sqrt(second)
         if top > trace:
             warnings.append(
