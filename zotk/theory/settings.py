@@ -122,8 +122,8 @@ def suggest(
     ------
     ValueError
         |g|², the error of an evaluation or both moments of H were not resolved (the message says
-        what to measure); tr H is negative; a budget below two evaluations a step; ``batch`` where none
-        was measured, or where their size is not known; an unknown optimizer.
+        what to measure); tr H is negative; a budget below two evaluations a step; ``batch`` where
+        none was measured, or where their size is not known; an unknown optimizer.
     TypeError
         ``measured`` is no :class:`Measured`; a number or ``dtype`` of another kind.
     """
