@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from zotk.estimators.evaluation import SameBuffers, SameDraws, fresh
 from zotk.estimators.laws import Gaussian
 from zotk.estimators.moving import FromCopy, insist
-from zotk.estimators.parameters import drawn, number
+from zotk.estimators.parameters import number
 
 __all__ = ["Lines", "Pilot", "kinked", "lines_of", "pilot", "sigma_of"]
 
@@ -42,7 +42,7 @@ class Lines:
         net: nn.Module | None,
     ) -> None:
         self._loss, self._batches = loss, batches
-        self._walk = FromCopy(theta, drawn(Gaussian(), theta, seeds), 1.0)
+        self._walk = FromCopy(theta, Gaussian().directions(theta, seeds), 1.0)
         self._device = theta[0].device
         self._states: dict[int, SameDraws] = {}
         self._buffers = None if net is None else SameBuffers(net)
