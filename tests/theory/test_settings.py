@@ -86,6 +86,30 @@ def test_every_claim_named_is_one_of_the_book():
     assert len(named) > 12 and named <= known, named - known
 
 
+@pytest.mark.parametrize("factor", [1, 30])
+def test_adam_goes_down_and_stays_down(factor):
+    """At its α; thirty times it ends above the loss of the start."""
+    theta, loss, _ = linear(60, 1.0)
+    draw = seeded(1)
+    batches = [torch.randint(4000, (8,), generator=draw) for _ in range(400)]
+    found = zotk.probe(loss, [theta], batches, probes=200, generator=seeded(2))
+    settings = zotk.suggest(
+        found, budget=600, horizon=300, dtype=torch.float64, batch=8, optimizer="adam"
+    )
+    everything, directions, data = torch.arange(4000), seeded(4), seeded(3)
+    before = loss(everything).item()
+    rule = torch.optim.Adam([theta], lr=factor * settings.lr, betas=(settings.momentum, 0.99))
+    for _ in range(300):
+        b = torch.randint(4000, (8,), generator=data)
+        rule.zero_grad()
+        zotk.backward(
+            lambda b=b: loss(b), [theta], directions=settings.directions, eps=settings.eps,
+            generator=directions,
+        )  # fmt: skip
+        rule.step()
+    assert (loss(everything).item() < 0.8 * before) == (factor == 1)
+
+
 def one(**changes):
     theta, _, values = linear(30, 1.0)
     loss = lambda: 0.5 * (values * theta**2).sum()  # noqa: E731
@@ -132,12 +156,16 @@ def test_formats_and_sizes():
     found = one()
     low = zotk.suggest(found, budget=400, horizon=100, dtype=torch.bfloat16)
     high = zotk.suggest(found, budget=400, horizon=100, dtype=torch.float64)
-    assert low.eps > 10 * high.eps and low.memory == "layerwise"
+    assert high.eps < low.eps <= 4 * found.eps  # no step beyond what was looked at
     assert low.eps >= found.largest * 2**-8
+    assert (low.memory, low.rounding) == ("layerwise", "stochastic")
+    assert (high.memory, high.rounding) == ("store", "nearest")
     block = zotk.suggest(found, budget=100 * 60, horizon=100, dtype=torch.float64)
     assert block.directions == zotk.Orthogonal() and block.queries == 30
     adam = zotk.suggest(found, budget=400, horizon=100, dtype=torch.float64, optimizer="adam")
     assert adam.directions == zotk.Rademacher() and adam.lr > 0
+    assert adam.queries == 1 and "one query" in adam.warnings[0] and adam.momentum == 0.9
+    assert high.momentum == block.momentum == 0  # no claim states that it pays here
 
 
 def test_a_large_model_takes_no_large_memory():
