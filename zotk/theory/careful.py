@@ -51,14 +51,14 @@ class Careful:
                 f"measure with {needed} (four times as many halve the error)"
             )
         warnings = []
-        second = m.limits["second"] if m.second is None else m.second + m.stderr["second"]
+        second = m.limits["second"] if m.second is None else m.second + 2 * m.stderr["second"]
         if m.second is None:
             warnings.append("tr H² is not resolved: its limit stands for it")
         if m.trace is None:
             warnings.append("tr H is not resolved: its limit, or √(tr H²), stands for it")
             trace = m.limits["trace"]
         else:
-            trace = m.trace + m.stderr["trace"]
+            trace = m.trace + 2 * m.stderr["trace"]
         top = math.sqrt(second)
         if top > trace:
             warnings.append(

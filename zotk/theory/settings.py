@@ -167,6 +167,7 @@ def suggest(
         )
     felt = m.felt(lr if optimizer == "sgd" else edge / 2, horizon)
     floor = lr / 4 * ((k.p + k.c * felt) * (m.square - m.grad2) + felt * nu2)
+    scalar = lr
     momentum, reasons["momentum"] = 0.0, _no_momentum(m, queries)
     reasons["floor"] = Reason(
         "extrapolated", ("minibatch.floor", "two-point.budget"),
@@ -192,6 +193,12 @@ def suggest(
         "watch": Reason("extrapolated", ("kernel-ends.walk", "kernel-ends.inflation"),
                         "the walk can raise tr H, and the edge comes down: zotk.Watch"),
     }  # fmt: skip
+    walk = scalar * math.sqrt(horizon * m.d * (m.square + nu2) / queries)
+    if walk > measured.norm / 2:
+        warnings.append(
+            f"the run walks about {walk:.2g}, and the parameters are {measured.norm:.2g} long: the "
+            "curvature of the start will not hold; use zotk.Watch, with every=10 or so"
+        )
     warnings += m.warnings
     used = horizon * (queries + 1 if scheme == "forward" else 2 * queries)
     return Settings(
