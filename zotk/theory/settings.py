@@ -113,9 +113,11 @@ def suggest(
     The rate is the smaller of two. One is what a step can bear, from |g|², noise and curvature
     (``minibatch.one-step``, with tr H² for the largest eigenvalue and the noise of evaluation
     added); the other is half of the bound of ``minibatch.bounds`` for the quadratic model, with the
-    directions that are felt within the horizon for the rank (``minibatch.horizon``). Each number
-    is taken at the careful end of its standard error, and the second moment at its limit where it
-    is unresolved.
+    directions that are felt within the horizon for the rank (``minibatch.horizon``). Curvature
+    is taken two standard errors up, the rest one to the careful side, and the second moment at its
+    limit where it is unresolved. The curvature is that of the start: a warning says if the run will
+    walk half as far as the parameters are long (``kernel-ends.walk``), and :class:`zotk.Watch` is
+    for that.
 
     For Adam the rate α is this one times √(E c²): with one query of signs α/√v is a scalar rate,
     v the mean of c² (``adam.scalar``). It is safe at the start; it rises to the edge of momentum
