@@ -35,6 +35,9 @@ from zotk.lessons.prose import glue
 from zotk.networks.contract import Residual, functional
 from zotk.theory.descent import Curve, gradient_descent
 from zotk.theory.mean_square import MeanSquare, mean_square
+from zotk.theory.probe import Measured, probe
+from zotk.theory.settings import Reason, Settings, suggest
+from zotk.theory.watch import Watch, Watched
 
 __all__ = [
     "COLOURS",
@@ -55,13 +58,18 @@ __all__ = [
     "LowRank",
     "Masked",
     "MeanSquare",
+    "Measured",
     "Orthogonal",
     "Rademacher",
+    "Reason",
     "Residual",
+    "Settings",
     "Sphere",
     "StudentT",
     "Subspace",
     "Underpowered",
+    "Watch",
+    "Watched",
     "across",
     "backward",
     "check_law",
@@ -90,8 +98,10 @@ __all__ = [
     "nzk",
     "nzk_samples",
     "official_arrays",
+    "probe",
     "replay_",
     "sphere",
+    "suggest",
     "tower",
     "use_style",
     "zo_entk",

@@ -26,7 +26,7 @@ class FromCopy:
         self._theta, self._direction, self._eps = theta, direction, eps
         self._saved = [t.clone() for t in theta]
 
-    def go(self, p: int, side: int) -> None:
+    def go(self, p: int, side: float) -> None:
         if side == 0:
             return self.restore()
         pieces = self._direction(p)
