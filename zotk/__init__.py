@@ -32,6 +32,7 @@ from zotk.lessons.figures import COLOURS, frame_player, heat_map, use_style
 from zotk.lessons.mat import official_arrays
 from zotk.lessons.models import cnn, mlp, tower
 from zotk.lessons.prose import glue
+from zotk.lessons.text import encoder, sentences
 from zotk.networks.contract import Residual, functional
 from zotk.theory.descent import Curve, gradient_descent
 from zotk.theory.mean_square import MeanSquare, mean_square
@@ -79,6 +80,7 @@ __all__ = [
     "count_queries",
     "decompress",
     "digits",
+    "encoder",
     "frame_player",
     "functional",
     "glue",
@@ -100,6 +102,7 @@ __all__ = [
     "official_arrays",
     "probe",
     "replay_",
+    "sentences",
     "sphere",
     "suggest",
     "tower",

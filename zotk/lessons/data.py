@@ -150,11 +150,12 @@ def images(
         pixels, labels = _BUNDLED[name](dtype)
     elif name in _HUB:
         try:
-            stored = _stored(name, split)
+            address, usual = _HUB[name]
+            rows_of = stored(name, address, split or usual)
         except (ImportError, ConnectionError) as error:
             show_left_out(name, str(error))
             raise
-        labels = list(stored["label"])
+        labels = list(rows_of["label"])
     else:
         known = ", ".join(map(repr, [*_BUNDLED, *_HUB]))
         raise ValueError(f"name is {name!r}; {known} are known")
@@ -168,9 +169,9 @@ def images(
     if name in _BUNDLED:
         x = pixels[rows]
     else:
-        column = "img" if "img" in stored.features else "image"
+        column = "img" if "img" in rows_of.features else "image"
         mode = "RGB" if color else "L"
-        found = [np.asarray(image.convert(mode)) for image in stored.select(rows)[column]]
+        found = [np.asarray(image.convert(mode)) for image in rows_of.select(rows)[column]]
         x = torch.from_numpy(np.stack(found)).to(dtype) / 255
         x = x.movedim(3, 1) if color else x
     if size is not None:
@@ -219,7 +220,7 @@ def _floating(dtype: torch.dtype | None) -> torch.dtype:
     return dtype
 
 
-def _stored(name: str, split: str | None) -> Any:
+def stored(name: str, address: str, split: str) -> Any:
     """A split of a stored data set: from the folder ZOTK_DATA if it is set, else from the hub."""
     try:
         import datasets
@@ -228,14 +229,11 @@ def _stored(name: str, split: str | None) -> Any:
             f"{name} comes through the package `datasets`: pip install 'zotk[data]'; "
             "'digits' needs nothing"
         ) from error
-    address, usual = _HUB[name]
     mirror = os.environ.get("ZOTK_DATA")
     if mirror and not (Path(mirror) / name).is_dir():
         raise ValueError(f"ZOTK_DATA is {mirror!r}; it has no folder {name!r}")
     try:
-        return datasets.load_dataset(
-            str(Path(mirror) / name) if mirror else address, split=split or usual
-        )
+        return datasets.load_dataset(str(Path(mirror) / name) if mirror else address, split=split)
     except ConnectionError as error:
         raise ConnectionError(
             f"{address} cannot be reached on the hub: set ZOTK_DATA to a folder that holds {name}/"
