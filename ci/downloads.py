@@ -27,8 +27,8 @@ from ci.console import any_locale
 
 FOLDER = "_sources/chapters"  # of a site
 RUNS_ELSEWHERE = "convolutions_and_colouring"  # the chapter that is run when none is named
-UNNAMED = "# Needs Python 3.11 and the book's library: `pip install .` in a copy of its repository."
-NAMED = '# Needs Python 3.11 and the book\'s library.\n%pip install --quiet "zotk @ git+{}"'
+NEEDS = "# Needs Python 3.11 and the book's library"
+EXTRAS = {"zotk.encoder(": "[text]"}  # what a notebook calls, and the extra of zotk that it takes
 THREADS = """
 import torch
 
@@ -47,9 +47,20 @@ def prepared(notebook: Any, address: str) -> Any:
         for output in cell.get("outputs", []):
             for kind in [kind for kind in output.get("data", {}) if "image/" in kind]:
                 del output["data"][kind]
-    source = (NAMED.format(address) if address else UNNAMED) + "\n" + THREADS
+    extra = extra_of(notebook)
+    if address:
+        source = f'{NEEDS}.\n%pip install --quiet "zotk{extra} @ git+{address}"'
+    else:
+        source = f"{NEEDS}: `pip install .{extra}` in a copy of its repository."
+    source += "\n" + THREADS
     notebook.cells.insert(0, nbformat.v4.new_code_cell(source, id="set-up"))
     return notebook
+
+
+def extra_of(notebook: Any) -> str:
+    """What a notebook needs beside the library, as pip writes it; "" for most."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return next((extra for call, extra in EXTRAS.items() if call in code), "")
 
 
 def prepare(site: Path, root: Path) -> None:
@@ -77,7 +88,8 @@ def run(notebook: Path, wheel: Path, folder: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     programs = folder / "venv/bin"
     pip = [f"{programs / 'pip'}", "install", "--quiet", "--disable-pip-version-check"]
-    wanted = [str(wheel), "ipykernel", "nbclient"]  # the latter two are in any Jupyter
+    extra = extra_of(nbformat.read(notebook, as_version=4))
+    wanted = [f"{wheel}{extra}", "ipykernel", "nbclient"]  # the latter two are in any Jupyter
     for pins in ("requirements.txt", "constraints.txt"):
         wanted += ["-c", str(ROOT / pins)]
     subprocess.run([*pip, *wanted, *shlex.split(os.environ.get("PIP_ARGS", ""))], check=True)

@@ -16,11 +16,11 @@ GENERATED = ("atlas", "errata", "statistics")  # the pages of the real book
 CONF = f"""
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "book/_ext")!r}]
-extensions = ["myst_nb", "sphinx_proof", "sphinxcontrib.bibtex"]
+extensions = ["myst_nb", "sphinx_proof", "sphinx_design", "sphinxcontrib.bibtex"]
 extensions += ["claims", "folds", "head", "answers"]
 nb_execution_mode = "off"
 suppress_warnings = ["mystnb.unknown_mime_type"]
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 bibtex_bibfiles = ["references.bib"]
 prf_realtyp_to_countertyp = {{"definition": "theorem"}}
 html_theme = "basic"

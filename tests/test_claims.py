@@ -535,6 +535,20 @@ def test_checks_fold_into_a_line_of_evidence(tmp_path: Path) -> None:
     )  # none is left outside
 
 
+def test_what_is_technical_in_a_proof_folds(tmp_path: Path) -> None:
+    book = Book(tmp_path)
+    details = ":::{dropdown} The details of $x$\n$$\nx = 1\n$$ (eq:one)\n\nSo {eq}`eq:one`.\n:::"
+    book.two = TWO.replace("Below.", f"Below.\n\n{details}") + "\nSee {eq}`eq:one`.\n"
+    assert book.build() == (0, "")
+    page = book.page("chapters/two")
+    before, fold = page.split('<details class="fold fold-proof">')
+    fold, after = fold.split("</details>", 1)
+    assert "Below." in before and "show all code, cards and proofs" in before
+    assert fold.startswith('<summary>The details of <span class="math')
+    assert 'id="equation-eq-one"' in fold and '"#equation-eq-one"' in fold
+    assert '"#equation-eq-one"' in after and "sd-dropdown" not in page
+
+
 def test_no_more_than_some_lines_stay_unfolded(tmp_path: Path) -> None:
     book = Book(tmp_path)
     for lines, green in ((60, True), (61, False)):

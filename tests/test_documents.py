@@ -8,6 +8,7 @@ from pathlib import Path
 import jupytext
 import torch
 
+import zotk
 from ci import checkcells, evidence, glued, prose
 from ci.chapters import declared
 
@@ -33,6 +34,30 @@ def test_your_own_model_in_ten_lines():
     start = scope["loss"]().item()
     exec(short[short.index("for step") :], scope)
     assert scope["loss"]().item() < start
+
+
+def test_the_settings_block_of_the_readme_runs():
+    """After the first block's model; and the settings make a run that goes down."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = next(b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if ".suggest(" in b)
+    scope: dict = {}
+    torch.manual_seed(0)
+    exec(first_python_block("README.md").split("for step")[0], scope)
+    exec(block, scope)
+    settings = scope["settings"]
+    assert settings.horizon == 400 and settings.evaluations <= 800 and settings.batch == 8
+    start = scope["loss"](slice(None)).item()
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(60):
+        chosen = torch.randint(len(scope["x"]), (settings.batch,), generator=draw)
+        made = zotk.measure(
+            lambda chosen=chosen: scope["loss"](chosen), scope["net"],
+            directions=settings.directions, eps=settings.eps, queries=settings.queries,
+            generator=draw,
+        )  # fmt: skip
+        zotk.replay_(scope["net"], made, -settings.lr)
+        assert scope["watch"].step(made, settings.lr).lr <= settings.lr
+    assert scope["loss"](slice(None)).item() < start
 
 
 def test_every_command_the_readme_names_exists():

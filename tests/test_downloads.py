@@ -31,6 +31,15 @@ def test_the_first_cell_sets_up(address: str) -> None:
     assert drawing.outputs[0].data == {"text/plain": "a figure"}
 
 
+@pytest.mark.parametrize(
+    ("address", "words"), [("https://x.y/z", '"zotk[text] @ git+https://x.y/z"'), ("", ".[text]`")]
+)
+def test_a_notebook_names_the_extra_that_it_takes(address: str, words: str) -> None:
+    taking = notebook()
+    taking.cells[0].source = "net = zotk.encoder()"
+    assert words in downloads.prepared(taking, address).cells[0].source
+
+
 def test_the_book_names_its_repository_in_one_setting(tmp_path: Path) -> None:
     (tmp_path / "_config.yml").write_text("sphinx: {config: {book_repository: https://x.y/z}}")
     assert downloads.repository(tmp_path) == "https://x.y/z"

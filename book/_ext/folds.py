@@ -1,4 +1,5 @@
 """Code folds away: a cell that checks becomes a line of evidence, a cell that prepares a title.
+So does what is long and technical in a proof, a `{dropdown}` in it.
 
 The folds are ``<details>``: they open by mouse and keyboard, without a script. ``reading.js`` adds
 a switch for all of them. A page that leaves more lines unfolded than it may fails the build.
@@ -15,6 +16,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
+from sphinx_proof.nodes import proof_node
 
 from ci import evidence
 
@@ -22,9 +24,11 @@ log = logging.getLogger(__name__)
 
 MOST = 60  # lines of code that a chapter with checks may show unfolded
 FEW = 40  # and a page without: those of the first course
+SWITCHED = {"fold-code", "fold-checks", "fold-proof"}  # by reading.js
 SHOWN = "show-input"  # the tag of a cell that shows nothing and is to be read all the same
 SWITCH = (  # of reading.js; in the page from the start, so that nothing below it moves
-    '<label class="show-code pst-js-only"><input type="checkbox"> show all code and cards</label>'
+    '<label class="show-code pst-js-only"><input type="checkbox"> show all code, cards and proofs'
+    "</label>"
 )
 TITLES = {"parameters": "Parameters", "figure": "Code of the figure"}  # by a cell's tag
 
@@ -44,7 +48,11 @@ class FoldCells(SphinxPostTransform):
         for cell in list(self.document.findall(nodes.container)):
             if cell.get("nb_element") == "cell_code":
                 _fold(cell, records.get(cell["cell_index"], ()), view, seen)
-        folds = any("fold-code" in part["classes"] for part in self.document.findall(element))
+        for proof in self.document.findall(proof_node):
+            for part in list(proof.findall(nodes.container)):
+                if part.get("design_component") == "dropdown":
+                    _fold_details(part)
+        folds = any(SWITCHED & set(part["classes"]) for part in self.document.findall(element))
         if (records or folds) and (title := next(self.document.findall(nodes.title), None)):
             after = title.parent.index(title) + 1
             title.parent.insert(after, nodes.raw("", SWITCH, format="html"))
@@ -103,6 +111,13 @@ def _fold(
     cell += folded
     if output is not None and not silent:
         cell += output
+
+
+def _fold_details(dropdown: nodes.container) -> None:
+    """A dropdown of sphinx-design in a proof becomes a fold like the others."""
+    titled = dropdown["has_title"]
+    summary = dropdown.children[0].children if titled else [nodes.Text("The details")]
+    dropdown.replace_self(_details(summary, *dropdown.children[titled:], style="proof"))
 
 
 def _details(summary: Sequence[nodes.Node], *parts: nodes.Node, style: str) -> nodes.Node:

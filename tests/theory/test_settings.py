@@ -86,6 +86,30 @@ def test_every_claim_named_is_one_of_the_book():
     assert len(named) > 12 and named <= known, named - known
 
 
+@pytest.mark.parametrize("factor", [1, 30])
+def test_adam_goes_down_and_stays_down(factor):
+    """At its α; thirty times it ends above the loss of the start."""
+    theta, loss, _ = linear(60, 1.0)
+    draw = seeded(1)
+    batches = [torch.randint(4000, (8,), generator=draw) for _ in range(400)]
+    found = zotk.probe(loss, [theta], batches, probes=200, generator=seeded(2))
+    settings = zotk.suggest(
+        found, budget=600, horizon=300, dtype=torch.float64, batch=8, optimizer="adam"
+    )
+    everything, directions, data = torch.arange(4000), seeded(4), seeded(3)
+    before = loss(everything).item()
+    rule = torch.optim.Adam([theta], lr=factor * settings.lr, betas=(settings.momentum, 0.99))
+    for _ in range(300):
+        b = torch.randint(4000, (8,), generator=data)
+        rule.zero_grad()
+        zotk.backward(
+            lambda b=b: loss(b), [theta], directions=settings.directions, eps=settings.eps,
+            generator=directions,
+        )  # fmt: skip
+        rule.step()
+    assert (loss(everything).item() < 0.8 * before) == (factor == 1)
+
+
 def one(**changes):
     theta, _, values = linear(30, 1.0)
     loss = lambda: 0.5 * (values * theta**2).sum()  # noqa: E731
@@ -132,12 +156,16 @@ def test_formats_and_sizes():
     found = one()
     low = zotk.suggest(found, budget=400, horizon=100, dtype=torch.bfloat16)
     high = zotk.suggest(found, budget=400, horizon=100, dtype=torch.float64)
-    assert low.eps > 10 * high.eps and low.memory == "layerwise"
+    assert high.eps < low.eps <= 4 * found.eps  # no step beyond what was looked at
     assert low.eps >= found.largest * 2**-8
+    assert (low.memory, low.rounding) == ("layerwise", "stochastic")
+    assert (high.memory, high.rounding) == ("store", "nearest")
     block = zotk.suggest(found, budget=100 * 60, horizon=100, dtype=torch.float64)
     assert block.directions == zotk.Orthogonal() and block.queries == 30
     adam = zotk.suggest(found, budget=400, horizon=100, dtype=torch.float64, optimizer="adam")
     assert adam.directions == zotk.Rademacher() and adam.lr > 0
+    assert adam.queries == 1 and "one query" in adam.warnings[0] and adam.momentum == 0.9
+    assert high.momentum == block.momentum == 0  # no claim states that it pays here
 
 
 def test_a_large_model_takes_no_large_memory():
@@ -185,3 +213,58 @@ def test_watch_counts_the_walk_and_lowers_a_rate_that_has_become_unsafe():
     assert "edge" in str(seen[9]) and "edge" not in str(seen[8])
     with pytest.raises(TypeError):
         watch.step(3, 0.1)
+
+
+class Transformer(nn.Module):
+    def __init__(self, width=16):
+        super().__init__()
+        self.words = nn.Embedding(12, width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.norm = nn.LayerNorm(width)
+        self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.head = nn.Linear(width, 2)
+
+    def forward(self, tokens):
+        x = self.words(tokens)
+        z = self.norm(x)
+        x = x + torch.softmax(self.query(z) @ self.key(z).mT / 4, -1) @ self.value(z)
+        x = x + self.narrow(nn.functional.gelu(self.wide(self.norm(x))))
+        return self.head(x.mean(1))
+
+
+def test_watch_tells_before_a_transformer_explodes():
+    """The suggested rate is safe at the start; the walk raises tr H, and the loss explodes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        net = Transformer().float()
+    tokens = torch.randint(12, (400, 8), generator=seeded(1))
+    answers, everything = (tokens == 0).any(1).long(), torch.arange(400)
+    loss = lambda b: nn.functional.cross_entropy(net(tokens[b]), answers[b])  # noqa: E731
+    draw = seeded(1)
+    batches = [torch.randint(400, (100,), generator=draw) for _ in range(128)]
+    found = zotk.probe(loss, net, batches, probes=64, generator=draw)
+    settings = zotk.suggest(found, budget=400, horizon=200, dtype=torch.float32, batch=8)
+    assert any("walks" in warning for warning in settings.warnings)
+    start = {k: v.clone() for k, v in net.state_dict().items()}
+    before, ends, told = loss(everything).item(), [], []
+    for watched in (False, True):
+        net.load_state_dict(start)
+        watch = zotk.Watch(found, settings, loss, net, batches, every=10, generator=seeded(5))
+        directions, data, lr = seeded(11), seeded(21), settings.lr
+        for step in range(60):
+            b = torch.randint(400, (8,), generator=data)
+            made = zotk.measure(
+                lambda b=b: loss(b), net, directions=settings.directions, eps=settings.eps,
+                generator=directions,
+            )  # fmt: skip
+            zotk.replay_(net, made, -lr)
+            now = loss(everything).item() / before
+            if not now < 2:
+                break
+            report = watch.step(made, lr)
+            if report.lr < lr:
+                told.append(step)
+            lr = report.lr if watched else lr
+        ends.append((step, now))
+    assert not ends[0][1] < 2 and told[0] <= ends[0][0] - 20
+    assert ends[1][1] < 0.9 and lr < settings.lr

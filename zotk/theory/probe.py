@@ -35,7 +35,8 @@ Floats = NDArray[np.float64]
 class Measured:
     """What :func:`probe` found. A number that differences cannot resolve is None.
 
-    ``d`` parameters of ``dtype``, the ``largest`` of size max |θ_i|; ``loss`` their mean loss.
+    ``d`` parameters of ``dtype``, the ``largest`` of size max |θ_i|, together of the length
+    ``norm``; ``loss`` their mean loss.
 
     trace
         tr H, H the Hessian of the mean loss; negative eigenvalues count as negative.
@@ -77,6 +78,7 @@ class Measured:
     probes: int
     evaluations: int
     repeatable: bool
+    norm: float
 
     @property
     def unresolved(self) -> tuple[str, ...]:
@@ -349,4 +351,5 @@ def _numbers(
         probes=m,
         evaluations=evaluations,
         repeatable=repeatable,
+        norm=math.sqrt(sum(float(t.double().square().sum()) for t in theta)),
     )

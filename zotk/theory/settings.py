@@ -3,20 +3,15 @@
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from zotk.arguments import integer
 from zotk.estimators.directions import Law
 from zotk.estimators.laws import Orthogonal, Rademacher, Sphere
+from zotk.theory.careful import Careful, edge_of
 from zotk.theory.probe import Measured
-from zotk.theory.schemes import Coefficients, coefficients
-from zotk.theory.secular import bounds
 
-__all__ = ["Reason", "Settings", "edge_of", "suggest"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Reason", "Settings", "suggest"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +33,11 @@ class Settings:
     """What :func:`suggest` found. ``print`` shows it as a table.
 
     ``eps``, ``directions``, ``scheme``, ``queries`` and ``memory`` are arguments of
-    :func:`zotk.measure`; ``batch`` the examples a step (None for one loss); ``lr`` the rate,
-    ``tries`` the three to compare; ``evaluations`` those of the whole run of ``horizon`` steps;
-    ``floor`` the excess loss that noises keep up at ``lr``; ``edge`` the rate at which the expected
-    loss of the quadratic model begins to grow over the run, for a trace of ``curvature``.
+    :func:`zotk.measure`, ``rounding`` of :func:`zotk.replay_`, ``lr`` and ``momentum`` of the
+    optimiser (for Adam α and β₁); ``batch`` the examples a step (None for one loss); ``tries`` the
+    three rates to compare; ``evaluations`` those of the whole run of ``horizon`` steps; ``floor``
+    the excess loss that noises keep up at ``lr``; ``edge`` the rate (of plain steps) at which the
+    expected loss of the quadratic model begins to grow over the run, for a trace of ``curvature``.
     ``reasons`` has one :class:`Reason` for each.
     """
 
@@ -54,6 +50,7 @@ class Settings:
     tries: tuple[float, float, float]
     momentum: float
     memory: str
+    rounding: str
     horizon: int
     evaluations: int
     edge: float
@@ -81,6 +78,8 @@ class Settings:
             "tries": ", ".join(f"{each:.2g}" for each in self.tries),
             "momentum": f"{self.momentum:g}",
             "memory": self.memory,
+            "rounding": self.rounding,
+            "machines": f"up to {self.queries}, group=" if self.queries > 1 else "one",
             "evaluations": f"{self.evaluations} in {self.horizon} steps",
             "floor": f"{self.floor:.2g} above the least loss",
             "stop": self.stop,
@@ -114,9 +113,16 @@ def suggest(
     The rate is the smaller of two. One is what a step can bear, from |g|², noise and curvature
     (``minibatch.one-step``, with tr H² for the largest eigenvalue and the noise of evaluation
     added); the other is half of the bound of ``minibatch.bounds`` for the quadratic model, with the
-    directions that are felt within the horizon for the rank (``minibatch.horizon``). Each number
-    is taken at the careful end of its standard error, and the second moment at its limit where it
-    is unresolved.
+    directions that are felt within the horizon for the rank (``minibatch.horizon``). Curvature
+    is taken two standard errors up, the rest one to the careful side, and the second moment at its
+    limit where it is unresolved. The curvature is that of the start: a warning says if the run will
+    walk half as far as the parameters are long (``kernel-ends.walk``), and :class:`zotk.Watch` is
+    for that.
+
+    For Adam the rate α is this one times √(E c²): with one query of signs α/√v is a scalar rate,
+    v the mean of c² (``adam.scalar``). It is safe at the start; it rises to the edge of momentum
+    where slopes vanish (``adam.edge``, a measurement), and the level there falls with α
+    (``adam.scale``).
 
     Raises
     ------
@@ -136,18 +142,14 @@ def suggest(
     if optimizer not in ("sgd", "adam"):
         raise ValueError(f"optimizer is {optimizer!r}; 'sgd' or 'adam' is needed")
     size = _batch(measured, batch)
-    m = _Careful.of(measured, size)
+    m = Careful.of(measured, size)
     warnings: list[str] = []
     reasons: dict[str, Reason] = {}
 
     sigma = _sigma(measured, dtype)
     eps, reasons["eps"] = _eps(measured, sigma, dtype, warnings)
     half = torch.finfo(dtype).bits < 32
-    memory = "layerwise" if half else "store"
-    reasons["memory"] = Reason(
-        "library", (), "half precision is not written in place; layerwise needs the module"
-        if half else "replay where there is no room for one direction",
-    )  # fmt: skip
+    reasons |= _formats(half)
     queries, directions, scheme, reasons["directions"] = _directions(
         m, budget // (2 * horizon), sigma, eps, half, optimizer, warnings
     )
@@ -161,34 +163,44 @@ def suggest(
         ("minibatch.one-step", "minibatch.bounds", "minibatch.horizon"),
         f"{why}; with curvature of the start, see Watch",
     )
-    tries = (lr / 2, lr, 2 * lr)
-    if optimizer == "adam":
-        lr = math.sqrt(m.grad2) / (math.pi * m.trace * math.sqrt(m.square / m.grad2))
-        tries = (lr / 2, lr, 2 * lr)
-        reasons["lr"] = Reason(
-            "extrapolated", (), "half of what a sign step can bear, (2/π)|g|/tr H; let it decay"
-        )
     if reasons["eps"].kind == "extrapolated" and nu2 * queries > m.square:
         warnings.append(
             "errors of evaluation exceed the slopes: repeat evaluations, or use a wider format"
         )
     felt = m.felt(lr if optimizer == "sgd" else edge / 2, horizon)
     floor = lr / 4 * ((k.p + k.c * felt) * (m.square - m.grad2) + felt * nu2)
+    scalar = lr
+    momentum, reasons["momentum"] = 0.0, _no_momentum(m, queries)
+    reasons["floor"] = Reason(
+        "extrapolated", ("minibatch.floor", "two-point.budget"),
+        "proportional to lr: divide it by ten for the last part",
+    )  # fmt: skip
+    if optimizer == "adam":  # lr is its scalar rate, α/√v, and v the mean of c²
+        own = m.square - m.grad2 + nu2
+        lr *= math.sqrt(m.square + nu2)
+        settled = min(edge, lr / math.sqrt(own)) if own > 0 else edge
+        floor = lr**2 * felt / (4 * settled)
+        momentum = 0.9
+        reasons |= _adam(why)
     reasons |= {
         "tries": Reason("extrapolated", ("mean-square.isotropic",),
                         "half of the edge is best only where all eigenvalues agree: compare"),
-        "momentum": Reason("extrapolated", ("mean-square.queries",),
-                           f"no claim; it can pay from P ≈ tr H/λ ≈ {m.trace / m.top:.0f} on"),
+        "machines": Reason("claim", ("machines.bitwise", "machines.bytes"),
+                           "a query or more each; scalars travel, and the bits stay equal"),
         "batch": Reason("claim", ("minibatch.two-ends", "two-point.common-random-numbers"),
                         "one batch, and one of every random number, at both ends"),
         "evaluations": Reason("library", (), "two a direction, forward one and one more a step"),
-        "floor": Reason("extrapolated", ("minibatch.floor", "two-point.budget"),
-                        "proportional to lr: divide it by ten for the last part"),
         "stop": Reason("extrapolated", ("mean-square.sample-means",),
                        "judge the median of a few runs, not their mean"),
         "watch": Reason("extrapolated", ("kernel-ends.walk", "kernel-ends.inflation"),
                         "the walk can raise tr H, and the edge comes down: zotk.Watch"),
     }  # fmt: skip
+    walk = scalar * math.sqrt(horizon * m.d * (m.square + nu2) / queries)
+    if walk > measured.norm / 2:
+        warnings.append(
+            f"the run walks about {walk:.2g}, and the parameters are {measured.norm:.2g} long: the "
+            "curvature of the start will not hold; use zotk.Watch, with every=10 or so"
+        )
     warnings += m.warnings
     used = horizon * (queries + 1 if scheme == "forward" else 2 * queries)
     return Settings(
@@ -198,9 +210,10 @@ def suggest(
         queries=queries,
         batch=size,
         lr=lr,
-        tries=tries,
-        momentum=0.0,
-        memory=memory,
+        tries=(lr / 2, lr, 2 * lr),
+        momentum=momentum,
+        memory="layerwise" if half else "store",
+        rounding="stochastic" if half else "nearest",
         horizon=horizon,
         evaluations=used,
         edge=edge,
@@ -214,125 +227,52 @@ def suggest(
     )
 
 
-@dataclass(frozen=True)
-class _Careful:
-    """The measured numbers at their careful ends, for batches of the run's size."""
-
-    d: int
-    n: int | None
-    trace: float  # of the positive part of H
-    second: float
-    top: float  # at least the largest eigenvalue
-    grad2: float
-    square: float  # E |g_B|²
-    warnings: tuple[str, ...]
-
-    @classmethod
-    def of(cls, m: Measured, n: int | None) -> "_Careful":
-        bent = m.trace is None and m.second is None
-        if bent or (m.trace is not None and m.trace < 0):
-            found = "is not resolved" if m.trace is None else f"is {m.trace:.3g}"
-            raise ValueError(
-                f"tr H {found} where this was measured: no edge is known; measure after a few "
-                "careful steps, with a loss in a wider format, or with more probes"
-            )
-        if m.sigma is None:
-            raise ValueError(
-                "the error of an evaluation is not resolved; measure where the loss is smoother, "
-                "or with a larger eps"
-            )
-        if m.grad2 is None or m.noise_scale is None:
-            needed = "larger batches or more probes"
-            raise ValueError(
-                f"|g|² is not resolved from {m.probes} probes, so the noise scale is not known; "
-                f"measure with {needed} (four times as many halve the error)"
-            )
-        warnings = []
-        second = m.limits["second"] if m.second is None else m.second + m.stderr["second"]
-        if m.second is None:
-            warnings.append("tr H² is not resolved: its limit stands for it")
-        if m.trace is None:
-            warnings.append("tr H is not resolved: its limit, or √(tr H²), stands for it")
-            trace = m.limits["trace"]
-        else:
-            trace = m.trace + m.stderr["trace"]
-        top = math.sqrt(second)
-        if top > trace:
-            warnings.append(
-                "tr H² > (tr H)²: H has negative eigenvalues, and no edge is known; "
-                "√(tr H²) stands for the trace. Measure again after some steps"
-            )
-        if not m.repeatable:
-            warnings.append(
-                "two evaluations at one point differ: if a batch or a mask is drawn inside, "
-                "keep it for all ends of a step"
-            )
-        if m.kink is not None:
-            warnings.append("kinks: slopes err by κ√ε, and curvature depends on the step")
-        share = 1 / n if n else 0.0
-        noise = share * (m.noise_scale + m.stderr.get("noise_scale", 0.0))
-        careful = m.grad2 - m.stderr["grad2"]
-        return cls(
-            d=m.d,
-            n=n if m.examples is not None or not n else 1,
-            trace=max(trace, top),
-            second=second,
-            top=top,
-            grad2=careful,
-            square=careful + noise * m.grad2,
-            warnings=tuple(warnings),
-        )
-
-    def coefficients(self, law: Law, queries: int) -> Coefficients:
-        names = {Orthogonal: "orthogonal", Sphere: "sphere"}
-        return coefficients(
-            self.d, self.trace, scheme=names.get(type(law), "plain"), queries=queries,
-            minibatch=None, population=None, batches="same",
+def _formats(half: bool) -> dict[str, Reason]:
+    if half:
+        memory = Reason(
+            "claim", ("layerwise.restore", "layerwise.bytes"),
+            "no weight is written while the loss is read; params must be the module",
         )  # fmt: skip
-
-    def felt(self, lr: float, steps: int) -> float:
-        """Σ 1 - (1 - lr λ)^(2 steps) for λ_k ∝ k^-a with this trace and second moment."""
-        k, counts = _blocks(self.d)
-        low, high = 0.0, 40.0
-        for _ in range(60):
-            a = (low + high) / 2
-            ratio = (counts * k**-a).sum() ** 2 / (counts * k ** (-2 * a)).sum()
-            low, high = (a, high) if ratio > self.trace**2 / self.second else (low, a)
-        values = k**-low
-        values *= self.trace / (counts * values).sum()
-        with np.errstate(divide="ignore"):
-            kept = np.exp(2 * steps * np.log1p(-np.minimum(1.0, lr * values)))
-        return float((counts * (1 - kept)).sum())
-
-
-def edge_of(m: _Careful, k: Coefficients, horizon: int) -> float:
-    """A lower bound on the rate at which the quadratic model ends a run higher than it began."""
-    if m.n is None:
-        return bounds(k, 0.0, trace=m.trace, second=m.second, top=m.top, rank=m.d)[0]
-    n = m.n
-
-    def low(lr: float) -> float:
-        share = 1 / n
-        own = Coefficients(
-            k.b, k.p * (1 + share), k.p * share, k.c * m.trace * share, k.c * (1 + share)
+        rounding = Reason(
+            "claim", ("rounding.lost", "rounding.stochastic"), "to nearest, small steps are lost"
         )
-        rank = max(1, math.ceil(m.felt(lr, horizon)))
-        return bounds(own, 0.0, trace=m.trace, second=m.second, top=m.top, rank=rank)[0]
+        return {"memory": memory, "rounding": rounding}
+    memory = Reason(
+        "claim", ("layerwise.bytes",), "one direction more; replay where it has no room"
+    )
+    return {
+        "memory": memory,
+        "rounding": Reason("library", (), "of a sum kept in float32 or wider"),
+    }
 
-    least, most = 0.0, low(0.0)
-    for _ in range(40):
-        middle = (least + most) / 2
-        least, most = (middle, most) if low(middle) > middle else (least, middle)
-    return least
+
+def _no_momentum(m: Careful, queries: int) -> Reason:
+    gain = 1 + (queries + 1) * m.top / m.trace
+    if m.n is not None or gain < 3:
+        why = (
+            f"the safe lr/(1 - β) grows by {gain:.2g} at most on the full batch, batch noise stays"
+        )
+        return Reason("extrapolated", ("momentum.gain", "momentum.edge"), why)
+    return Reason(
+        "extrapolated", ("momentum.pays", "momentum.network"),
+        "shown on one spectrum and one network that it pays with many queries: try 0.9, lr/10",
+    )  # fmt: skip
 
 
-def _blocks(d: int) -> tuple[Floats, Floats]:
-    """1 … d as block means and sizes: exact to 1,000, then 2 % wide."""
-    ends = [*range(1, min(d, 1000) + 2)]
-    while ends[-1] <= d:
-        ends.append(min(d + 1, math.ceil(1.02 * ends[-1])))
-    edges = np.array(ends, float)
-    return (edges[1:] + edges[:-1] - 1) / 2, np.diff(edges)
+def _adam(why: str) -> dict[str, Reason]:
+    return {
+        "lr": Reason(
+            "extrapolated", ("adam.scalar", "minibatch.one-step", "minibatch.bounds"),
+            f"α/√v, v the mean squared slope, is the first rate: {why}",
+        ),
+        "momentum": Reason(
+            "extrapolated", ("adam.edge",), "β₁; it was measured with β = (0.9, 0.99)"
+        ),
+        "floor": Reason(
+            "extrapolated", ("adam.scale", "adam.edge"),
+            "α/√v rises to the edge of momentum; proportional to α² without noise: let α decay",
+        ),
+    }  # fmt: skip
 
 
 def _batch(m: Measured, batch: int | None) -> int | None:
@@ -377,6 +317,9 @@ def _eps(
         reason = Reason(
             "extrapolated", ("two-point.budget",), "the step measured with: nothing bends there"
         )
+    if eps > 4 * m.eps:  # the lines were looked at so far out
+        eps = 4 * m.eps
+        reason = Reason("extrapolated", ("two-point.budget",), "the widest step that was looked at")
     least = m.largest * torch.finfo(dtype).eps / 2
     if eps < least:
         warnings.append(
@@ -390,7 +333,7 @@ def _eps(
 
 
 def _directions(
-    m: _Careful,
+    m: Careful,
     pairs: int,
     sigma: float,
     eps: float,
@@ -399,8 +342,12 @@ def _directions(
     warnings: list[str],
 ) -> tuple[int, Law, str, Reason]:
     if optimizer == "adam":
-        return pairs, Rademacher(), "central", Reason(
-            "extrapolated", ("mean-square.signs",), "with one query Adam's v is one number"
+        if pairs > 1:
+            warnings.append(
+                f"one query a step, where the budget has {pairs}: only then is Adam's v one number"
+            )
+        return 1, Rademacher(), "central", Reason(
+            "claim", ("adam.scalar",), "with one query of signs Adam's v is one number"
         )  # fmt: skip
     if pairs >= m.d and m.d <= 3000 and not half:
         return m.d, Orthogonal(), "central", Reason(

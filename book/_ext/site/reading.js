@@ -1,6 +1,6 @@
 /* The switch "show all code", remembered; folds open for print; wide formulas in the keyboard's reach. */
 (() => {
-  const folds = () => document.querySelectorAll("details:is(.fold-code, .fold-checks)"); // no answers
+  const folds = () => document.querySelectorAll("details:is(.fold-code, .fold-checks, .fold-proof)"); // no answers
   const remembered = {
     get: () => { try { return localStorage.getItem("show-code") === "yes"; } catch { return false; } },
     set: on => { try { localStorage.setItem("show-code", on ? "yes" : "no"); } catch { /* private */ } },
