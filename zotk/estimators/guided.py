@@ -27,8 +27,9 @@ class Guided(Law):
 
         ĝ = (u'g) u + 1/(P-1) Σ_{p>1} w_p w_p' g,    w_p = (I - uu') v_p.
 
-    With cosine c between u and g, and a Gaussian law, E|ĝ - g|² = (1 - c²) d/(P-1) · |g|², beside
-    (d+1)/P · |g|² without the guess: a guess pays where c² is above about 1/P.
+    With cosine c between u and g, and a Gaussian law, the mean squared error over the squared
+    length of g is (1 - c²) d/(P-1), beside (d+1)/P without the guess: it pays where c² is above
+    about 1/P.
 
     ``direction``: one tensor for each parameter that needs a gradient, in their order, of any
     length but 0, for example the `.grad` of the step before; a copy is kept. The queries belong

@@ -63,10 +63,10 @@ class Estimate:
 
     @property
     def slope(self) -> float:
-        """How steep the loss is, estimated: the root of the mean of the squared slopes c_p².
+        """An estimate of how steep the loss is: the root of the mean of the squared slopes c_p².
 
         Its square is an unbiased estimate of the squared length of the gradient (of the smoothed
-        loss; of a masked one, of what moves), as E c² = g'E[zz']g = |g|². It is also, but for
+        loss; of a masked one, of what moves), as E c² = g'E[zz']g = g'g. It is also, but for
         the sign, what the loss changes by along the estimate: -g'ĝ = -mean c_p².
         """
         return math.sqrt(sum(c * c for c in self._slopes()) / len(self.seeds))
