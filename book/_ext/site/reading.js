@@ -27,9 +27,14 @@
     if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
     else target.removeAttribute("tabindex");
   }));
+  const watch = root => root.querySelectorAll?.("mjx-container, .zotk-card")
+    .forEach(part => wide.observe(part));
   addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
-    document.querySelectorAll("mjx-container, .zotk-card").forEach(part => wide.observe(part));
+    watch(document);
+    // a formula that comes near the screen is set, in a container of its own
+    new MutationObserver(changes => changes.forEach(({target}) => watch(target)))
+      .observe(document.querySelector("article") ?? document.body, {childList: true, subtree: true});
   });
 
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
