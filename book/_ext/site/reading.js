@@ -27,8 +27,11 @@
     if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
     else target.removeAttribute("tabindex");
   }));
-  const watch = root => root.querySelectorAll?.("mjx-container, .zotk-card")
-    .forEach(part => wide.observe(part));
+  const watched = new WeakSet();
+  const watch = root => root.querySelectorAll("mjx-container, .zotk-card").forEach(part => {
+    if (!watched.has(part)) wide.observe(part);
+    watched.add(part);
+  });
   addEventListener("load", async () => {
     await window.MathJax?.startup?.promise;
     watch(document);
