@@ -131,7 +131,7 @@ def test_a_bf16_lora_model_with_dropout_learns():
 def test_the_readmes_examples_run_as_printed(tmp_path, monkeypatch):
     """Fine-tuning; then its log makes the same weights again, bit by bit."""
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    tune, machines, resume = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[1:]
+    tune, machines, resume = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-3:]
     monkeypatch.chdir(tmp_path)
     data = [(TOKENS[:4], LABELS[:4]), (TOKENS[4:], LABELS[4:])]
 
