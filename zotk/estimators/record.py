@@ -63,7 +63,7 @@ class Estimate:
 
     @property
     def slope(self) -> float:
-        """An estimate of how steep the loss is: the root of the mean of the squared slopes c_p².
+        """How steep the loss seems, the root of the mean of the squared slopes c_p².
 
         Its square is an unbiased estimate of the squared length of the gradient (of the smoothed
         loss; of a masked one, of what moves), as E c² = g'E[zz']g = g'g. It is also, but for
