@@ -58,8 +58,9 @@ class Measured:
     ``stderr`` holds a standard error for each of these, ``limits`` what the size of an unresolved
     one may be (two standard errors above what was found). ``eps``: the step of the lines, which
     were ``probes``; ``evaluations``: calls of the loss. ``repeatable``: two calls at one point
-    agreed. ``shaken``: what it is like where the parameters are shaken at random, by 1/8, 1/4,
-    1/2 and all of ``norm`` as far as the loss is finite, a :class:`Shaken` each.
+    agreed. ``shaken``: what it is like where the parameters are shaken at random, by 1/4, 1/2,
+    1 and 2 times ``norm`` (√d where that is 0) as far as the loss is finite: a ``Shaken`` each,
+    with ``length``, ``trace``, ``grad2``, ``scatter`` (tr Cov(g_i)) and ``stderr``.
     """
 
     d: int
@@ -153,8 +154,8 @@ def probe(
     again, and standard errors are those between pairs of batches.
 
     Trace, |g|² and noise are measured again where the parameters are shaken at random, along
-    Gaussian directions, by four lengths up to their own (√d where all are 0), on an eighth of the
-    lines, at least four.
+    Gaussian directions, by four lengths up to twice their own, on an eighth of the lines, at least
+    four.
 
     Costs 8·probes calls and half as many, at least 128, where they are shaken; the half of all that
     for one loss without any randomness. Looking for the step ``eps`` of the lines, where it is not

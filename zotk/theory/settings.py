@@ -218,7 +218,7 @@ def suggest(
     }  # fmt: skip
     if not measured.shaken:
         warnings.append(
-            "the loss is not finite where the parameters are shaken by an eighth of their length: "
+            "the loss is not finite where the parameters are shaken by a quarter of their length: "
             f"no walk beyond {reach.length[-1]:.2g}, as far as the lines went"
         )
     warnings += m.warnings

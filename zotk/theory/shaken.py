@@ -19,7 +19,7 @@ from zotk.theory.lines import Lines, derivatives, mean_of
 __all__ = ["SHARES", "Reach", "Shaken", "shake"]
 
 Floats = NDArray[np.float64]
-SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)  # of the parameters' length
+SHARES = (1 / 4, 1 / 2, 1.0, 2.0)  # of the parameters' length
 _POINTS = 100  # of a walk between two measured lengths
 
 
