@@ -24,12 +24,15 @@ class Pieces(Sequence[Tensor]):
     """The pieces of one direction, one for each tensor, drawn when asked for and not kept.
 
     ``parts(k)`` draws piece k in flat runs, one after the other, in the order of its entries:
-    the piece is made of these, so that whole or in parts the numbers are the same. ``drawn`` gives
-    the runs as the law draws them, perhaps in a smaller dtype that holds them exactly.
+    the piece is made of these, so that whole or in parts the numbers are the same. ``drawn(k)``
+    gives the runs as the law draws them, perhaps in a smaller dtype that holds them exactly.
     """
 
-    def __init__(self, drawn: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
-        self.drawn, self.like = drawn, like
+    def __init__(self, draw: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
+        self._draw, self.like = draw, like
+
+    def drawn(self, k: int) -> Iterable[Tensor]:
+        return self._draw(k)
 
     def parts(self, k: int) -> Iterable[Tensor]:
         # no name is kept: the part before is gone when the next is drawn
@@ -71,8 +74,7 @@ class Kept(Pieces):
     """Pieces that are kept as they are drawn, run by run, while the run is at hand."""
 
     def __init__(self, pieces: Pieces) -> None:
-        super().__init__(self._once, pieces.like)
-        self._source = pieces.drawn
+        super().__init__(pieces.drawn, pieces.like)
         self._whole: dict[int, tuple[Tensor, list[int]]] = {}  # and the lengths of its runs
 
     def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
@@ -90,14 +92,14 @@ class Kept(Pieces):
         self._whole.pop(k, None)
         return made
 
-    def _once(self, k: int) -> Iterator[Tensor]:
+    def drawn(self, k: int) -> Iterator[Tensor]:
         t = self.like[k]
         if k in self._whole:
             whole, lengths = self._whole[k]
             yield from whole.split(lengths)
             return
         lengths = []
-        for part in self._source(k):
+        for part in self._draw(k):
             if not lengths:
                 one = part.numel() == t.numel()
                 whole = part if one else torch.empty(t.numel(), dtype=part.dtype, device=t.device)
