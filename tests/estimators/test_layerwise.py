@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import zotk
+from zotk.estimators.directions import Pieces
 
 X = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(1))
 
@@ -218,14 +219,15 @@ def test_one_module_is_held_at_a_time():
     """Of ten layers the moved weights of one are alive while it runs."""
     alive = weakref.WeakSet()
 
-    class Watching(zotk.Gaussian):
-        def pieces(self, like, seed):
-            inner = super().pieces(like, seed)
-            return type(inner)(lambda k: self.seen(inner[k]), len(like))
-
-        def seen(self, z):
+    class Seen(Pieces):
+        def __getitem__(self, k):
+            z = super().__getitem__(k)
             alive.add(z)
             return z
+
+    class Watching(zotk.Gaussian):
+        def pieces(self, like, seed):
+            return Seen(super().pieces(like, seed).drawn, like)
 
     net = seeded(lambda: nn.Sequential(*[nn.Linear(8, 8) for _ in range(10)]))
     held = []
