@@ -202,6 +202,15 @@ def test_a_bound_is_loosened_unless_its_check_has_said_so() -> None:
         assert {m.text for m in cell.mutants} == whole - {loose}
 
 
+def test_zeros_have_no_double_and_no_half() -> None:
+    text = 'zotk.Check("a.b").KIND(found, np.zeros(n), twins={"1": 1})'
+    for kind, texts in (("equal", set()), ("count", {"np.zeros(n) + 1", "np.zeros(n) - 1"})):
+        (cell,) = listed((text.replace("KIND", kind), ""))
+        assert {m.text for m in cell.mutants} == texts
+    (cell,) = listed((text.replace("KIND", "equal").replace("zeros", "ones"), ""))
+    assert {m.text for m in cell.mutants} == {"2 * np.ones(n)", "np.ones(n) / 2"}
+
+
 def test_a_fault_is_followed_through_the_cells_that_can_see_it() -> None:
     first = 'k = 3\nzotk.Check("a.b").count(m, k, twins={"4": 4})'
     found = listed((first, ""), ("j = k + 1", ""), ("print(2)", ""), ("j", ""), ("j", "figure"))

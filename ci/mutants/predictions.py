@@ -8,6 +8,7 @@ cell that feed it and nothing measured. Left alone is
 - what feeds twins alone: a function, a name, or one entry of a dictionary, `forms["ω = 0"] = …`,
   when the prediction reads others by their keys;
 - what the measured side reads, too, also as the name that a loop around it runs over;
+- the double and the half of zeros;
 - twice an upper bound, half a lower one, of a check whose `slack=` says why no value comes near.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ci.mutants.operators import Mutant, Source, expressions
+from ci.mutants.operators import Mutant, Source, called, expressions
 
 SIDE = {"equal": (1, "predicted"), "count": (1, "predicted"), "bound": (1, "bound")}
 SIDE["rate"] = (2, "slope")
@@ -234,6 +235,7 @@ def _loosened(call: ast.Call) -> str:
     return ""
 
 
+ZEROS = {"zeros", "zeros_like", "new_zeros"}
 DOUBLE, HALF = "2 *", "/ 2"
 CHANGES = {"count": ("+ 1", "- 1"), "rate": ("+ 0.5", "- 0.5")}
 
@@ -245,11 +247,12 @@ def _whole(source: Source, node: ast.expr, kind: str, loose: str) -> Iterator[Mu
         return  # lists repeat under a factor
     if isinstance(node, ast.Constant) and kind != "rate":
         return  # its neighbours are mutants already
+    zero = isinstance(node, ast.Call) and called(node.func) in ZEROS  # has no other half nor double
     words = source.text[start:end]
     if not isinstance(node, ast.Name | ast.Call | ast.Attribute | ast.Subscript | ast.Constant):
         words = f"({words})"
-    if kind != "rate" and loose != DOUBLE:
+    if kind != "rate" and loose != DOUBLE and not zero:
         yield source.mutant("", start, end, f"{DOUBLE} {words}")
     for change in CHANGES.get(kind, (HALF,)):
-        if change != loose:
+        if change != loose and not (zero and change == HALF):
             yield source.mutant("", start, end, f"{words} {change}")
