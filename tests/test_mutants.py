@@ -416,6 +416,8 @@ def test_a_verdict_on_an_earlier_state_is_reported_as_such_and_asked_again(root:
     command.main([*asked, "5"])
     row = reported(root)
     assert row.judged == row.mutants and row.older == 0
+    command.main(["--only", "zotk/formula.py", "--minutes", "0"])  # drops no other file
+    assert reported(root) == row
 
 
 def name(mutant: Mutant) -> str:

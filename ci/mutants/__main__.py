@@ -21,8 +21,9 @@ from ci.mutants.work import Work
 
 
 def campaign(plan: Plan, minutes: float, jobs: int) -> int:
-    """Judge for some minutes, then report on everything judged so far."""
+    """Judge for some minutes, then report on everything judged so far, in other files, too."""
     Work(plan, time.monotonic() + 60 * minutes).go(jobs)
+    chosen, plan = plan.files, Plan(plan.root)
     older = plan.results.older()
     verdicts = older | plan.results.read()
     because = report.explanations(plan.root)
@@ -34,7 +35,7 @@ def campaign(plan: Plan, minutes: float, jobs: int) -> int:
     rows = [row(file) for file in plan.files]
     killers = {file: _killers(plan, file, verdicts) for file in plan.files}
     report.write(plan.root, rows, killers, LEFT_OUT, older)
-    summary(rows)
+    summary([row for row in rows if row.file in chosen])
     return 0
 
 
