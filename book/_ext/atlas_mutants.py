@@ -44,7 +44,9 @@ def _since(rows: Sequence[Row]) -> str:
     """How many files are no longer what was judged."""
     paths = [(ROOT / row.file, row.digest) for row in rows]
     changed = sum(not path.is_file() or content(path) != digest for path, digest in paths)
-    return f"Changed or moved since: {changed} of {len(rows)} files."
+    older = sum(row.older for row in rows)
+    words = f" Verdicts from before the file changed: {older:,}." if older else ""
+    return f"Changed or moved since: {changed} of {len(rows)} files.{words}"
 
 
 def report_tables() -> list[nodes.Node]:

@@ -21,17 +21,21 @@ from ci.mutants.work import Work
 
 
 def campaign(plan: Plan, minutes: float, jobs: int) -> int:
-    """Judge for some minutes, then report on everything judged so far."""
+    """Judge for some minutes, then report on everything judged so far, in other files, too."""
     Work(plan, time.monotonic() + 60 * minutes).go(jobs)
-    verdicts = plan.results.read()
+    chosen, plan = plan.files, Plan(plan.root)
+    older = plan.results.older()
+    verdicts = older | plan.results.read()
     because = report.explanations(plan.root)
-    rows = [
-        report.row(file, report.content(plan.root / file), plan.mutants(file), verdicts, because)
-        for file in plan.files
-    ]
+
+    def row(file: str) -> report.Row:
+        digest = report.content(plan.root / file)
+        return report.row(file, digest, plan.mutants(file), verdicts, because, older)
+
+    rows = [row(file) for file in plan.files]
     killers = {file: _killers(plan, file, verdicts) for file in plan.files}
-    report.write(plan.root, rows, killers, LEFT_OUT)
-    summary(rows)
+    report.write(plan.root, rows, killers, LEFT_OUT, older)
+    summary([row for row in rows if row.file in chosen])
     return 0
 
 

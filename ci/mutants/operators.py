@@ -142,7 +142,7 @@ def _walk(source: Source, node: ast.AST, scope: str, *, counts: bool = True) -> 
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "type_params"):
             continue
-        if name == "args" and isinstance(node, ast.Call) and _name(node.func) in BRACKETED:
+        if name == "args" and isinstance(node, ast.Call) and called(node.func) in BRACKETED:
             value = value[:1]
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
@@ -164,7 +164,8 @@ def _effort(node: ast.AST) -> bool:
     return False
 
 
-def _name(function: ast.expr) -> str:
+def called(function: ast.expr) -> str:
+    """The last word of what is called: `zeros` of `np.zeros`."""
     return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 

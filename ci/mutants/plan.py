@@ -55,25 +55,34 @@ class Plan:
         return digest([*files, *judges(self.root)], self.root)
 
     def open_code(self) -> list[tuple[str, Mutant]]:
-        """Mutants of modules without a verdict, so that every prefix is spread over the files."""
-        done, found = self.results.read(), []
+        """Mutants of modules without a verdict, so that every prefix is spread over the files.
+
+        Those with a verdict on an earlier state of their module come after all others.
+        """
+        done, older, found = self.results.read(), self.results.older(), []
         for file in self.files:
             if file.startswith(CODE):
                 listed = sorted(self.mutants(file), key=lambda pair: identity(file, pair[1]))
                 for k, (_, mutant) in enumerate(listed):
-                    if identity(file, mutant) not in done:
-                        found.append(((k + 0.5) / len(listed), file, mutant))
+                    name = identity(file, mutant)
+                    if name not in done:
+                        found.append(((name in older) + (k + 0.5) / len(listed), file, mutant))
         return [(file, mutant) for _, file, mutant in sorted(found, key=lambda entry: entry[:2])]
 
     def open_chapters(self, batch: int) -> list[tuple[str, set[str]]]:
-        """For chapters with mutants without a verdict: the next ones by name, in turn."""
-        done, found = self.results.read(), []
+        """For chapters with mutants without a verdict: the next ones by name, in turn.
+
+        Those with a verdict on an earlier state of their chapter come after all others.
+        """
+        done, older, found = self.results.read(), self.results.older(), []
         for file in self.files:
             if file.startswith("chapters/"):
                 names = sorted({identity(file, mutant) for _, mutant in self.mutants(file)})
                 left = [name for name in names if name not in done]
-                judged = 1 - len(left) / len(names) if names else 1.0
-                for k in range(0, len(left), batch):
-                    rank = judged + k / len(names)
-                    found.append((rank, file, set(left[k : k + batch])))
+                never = [name for name in left if name not in older]
+                for again, listed in ((0, never), (1, [name for name in left if name in older])):
+                    judged = 1 - len(listed) / len(names) if names else 1.0
+                    for k in range(0, len(listed), batch):
+                        rank = again + judged + k / len(names)
+                        found.append((rank, file, set(listed[k : k + batch])))
         return [(file, names) for _, file, names in sorted(found, key=lambda e: e[:2])]

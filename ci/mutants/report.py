@@ -8,7 +8,7 @@ before and after, so that explanations outlive changes elsewhere.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,12 @@ NOBODY = "no test"  # in place of what killed a mutant: no test runs its line
 
 def identity(file: str, mutant: Mutant) -> str:
     """The name of a mutant: the same as long as its line and its function are."""
-    text = "\0".join((file, mutant.scope, mutant.was, mutant.now))
+    return named(file, mutant.scope, mutant.was, mutant.now)
+
+
+def named(file: str, scope: str, was: str, now: str) -> str:
+    """The name of the mutant of a file that makes a line of a function or claim another."""
+    text = "\0".join((file, scope, was, now))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -52,6 +57,7 @@ class Row:
     killed: int
     explained: int
     survivors: tuple[Survivor, ...]  # the explained ones too
+    older: int = 0  # of the verdicts, those on an earlier state of the file
 
     @property
     def judged(self) -> int:
@@ -89,15 +95,20 @@ def row(
     mutants: Iterable[tuple[int, Mutant]],
     verdicts: Mapping[str, str | None],
     because: Mapping[tuple[str, str, str, str], str],
+    older: Collection[str] = (),
 ) -> Row:
-    """The row of a file: its mutants with their lines, and what killed those judged."""
-    total = killed = explained = 0
+    """The row of a file: its mutants with their lines, and what killed those judged.
+
+    `older` names those whose verdict is on an earlier state of the file.
+    """
+    total = killed = explained = before = 0
     survivors = []
     for line, mutant in mutants:
         total += 1
         name = identity(file, mutant)
         if name not in verdicts:
             continue
+        before += name in older
         killer = verdicts[name]
         if killer is not None and killer != NOBODY:
             killed += 1
@@ -106,7 +117,7 @@ def row(
         explained += reason is not None
         known = (line, mutant.scope, mutant.was, mutant.now, killer is None, reason)
         survivors.append(Survivor(*known))
-    return Row(file, digest, total, killed, explained, tuple(survivors))
+    return Row(file, digest, total, killed, explained, tuple(survivors), before)
 
 
 def write(
@@ -114,8 +125,12 @@ def write(
     rows: Iterable[Row],
     killers: Mapping[str, Mapping[str, str]],
     left_out: Mapping[str, str],
+    older: Collection[str] = (),
 ) -> None:
-    """Write the report: rows, what killed which mutant of a file, what is left out and why."""
+    """Write the report: rows, what killed which mutant of a file, what is left out and why.
+
+    `older` names mutants whose verdict is on an earlier state of their file.
+    """
     names = sorted({name for by_file in killers.values() for name in by_file.values()})
     place = {name: k for k, name in enumerate(names)}
     content = {
@@ -123,6 +138,7 @@ def write(
         "left_out": dict(left_out),
         "rows": [asdict(each) for each in rows],
         "killers": names,
+        "older": " ".join(sorted({name for by in killers.values() for name in by} & {*older})),
     }
     text = json.dumps(content, indent=1, ensure_ascii=False)[:-2]
     lines = (  # one for each file
@@ -135,7 +151,10 @@ def write(
 
 
 def load(root: Path) -> dict[str, Any] | None:
-    """The report, its rows as `Row`; `killed` names what killed each mutant of each file."""
+    """The report, its rows as `Row`; `killed` names what killed each mutant of each file.
+
+    `older` are the names of killed mutants whose verdict is on an earlier state of their file.
+    """
     path = root / REPORT
     if not path.exists():
         return None
@@ -144,6 +163,7 @@ def load(root: Path) -> dict[str, Any] | None:
         Row(**{**entry, "survivors": tuple(Survivor(**s) for s in entry["survivors"])})
         for entry in content["rows"]
     ]
+    content["older"] = frozenset(content.get("older", "").split())
     killers = content.pop("killers")
     content["killed"] = {
         file: {name: killers[k] for name, k in by.items()} for file, by in content["killed"].items()
@@ -161,6 +181,7 @@ def total(rows: Iterable[Row], name: str) -> Row:
         sum(each.killed for each in listed),
         sum(each.explained for each in listed),
         tuple(survivor for each in listed for survivor in each.survivors),
+        sum(each.older for each in listed),
     )
 
 
@@ -168,7 +189,8 @@ def words(each: Row) -> str:
     """A row in one line."""
     share = "" if each.share is None else f" {100 * each.share:.0f} %"
     explained = f", {each.explained} explained" if each.explained else ""
+    older = f" ({each.older} before it changed)" if each.older else ""
     return (
-        f"{each.file}:{share} caught, {each.killed} of {each.judged} judged"
+        f"{each.file}:{share} caught, {each.killed} of {each.judged} judged{older}"
         f"{explained}, {each.mutants} in all"
     )

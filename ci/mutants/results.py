@@ -4,10 +4,14 @@ A line of `.cache/mutants/results.jsonl` is written when a mutant has been judge
 that is cut off goes on. A kill by a test holds while the module and the file of that test are the
 same, a survival while no test and no module changes; a kill by a chapter while it is the same, a
 survival there while zotk is, too. Kills of the committed report stand while their file is the same.
+
+A verdict that no longer holds so is an older one. It is about the same line of the same function or
+claim, for that is what names a mutant, and is reported as older until the mutant is judged again.
 """
 
 import contextlib
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,11 +37,14 @@ class Results:
         return digest(files_under(self.root / "zotk"), self.root)
 
     @cached_property
+    def _report(self) -> dict[str, Any]:
+        """The committed report."""
+        return report.load(self.root) or {"rows": [], "killed": {}, "older": []}
+
+    @cached_property
     def _reported(self) -> dict[str, str]:
         """Kills of the committed report in files that are as they were."""
-        known = report.load(self.root)
-        if known is None:
-            return {}
+        known = self._report
         same = {
             row.file
             for row in known["rows"]
@@ -48,6 +55,7 @@ class Results:
             for file, killed in known["killed"].items()
             if file in same
             for name, killer in killed.items()
+            if name not in known["older"]
         }
 
     def key(self, file: str, killer: str | None) -> str:
@@ -74,12 +82,30 @@ class Results:
 
     def read(self) -> dict[str, str | None]:
         """What killed each mutant that has a valid verdict."""
-        found: dict[str, str | None] = dict(self._reported)
+        return self._reported | {
+            entry["id"]: entry["by"]
+            for entry in self._lines()
+            if entry["key"] == self.key(entry["file"], entry["by"])
+        }
+
+    def older(self) -> dict[str, str | None]:
+        """What killed each mutant that was judged on an earlier state, and not since."""
+        found: dict[str, str | None] = {}
+        for row in self._report["rows"]:
+            found |= self._report["killed"].get(row.file, {})
+            for s in row.survivors:
+                killer = None if s.run else report.NOBODY
+                found[report.named(row.file, s.scope, s.was, s.now)] = killer
+        found |= {entry["id"]: entry["by"] for entry in self._lines()}
+        valid = self.read()
+        return {name: killer for name, killer in found.items() if name not in valid}
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """The verdicts on this machine, in the order in which they were found."""
         if not self.file.exists():
-            return found
+            return
         for line in self.file.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError, KeyError):  # a line that was cut off
+            with contextlib.suppress(ValueError):  # a line that was cut off
                 entry: dict[str, Any] = json.loads(line)
-                if entry["key"] == self.key(entry["file"], entry["by"]):
-                    found[entry["id"]] = entry["by"]
-        return found
+                if {"id", "file", "by", "key"} <= entry.keys():
+                    yield entry
