@@ -10,7 +10,7 @@ import re
 from html import escape
 from typing import Any
 
-from atlas_html import html
+from atlas_html import fold, text
 from docutils import nodes
 from docutils.parsers.rst import directives
 from myst_nb.core.variables import RetrievalError
@@ -77,8 +77,8 @@ class AnswerDirective(SphinxDirective):
         self.state.nested_parse(self.content, self.content_offset, solution)
         return [
             form,
-            _fold("Hint", nodes.paragraph("", "", *hint)),
-            _fold("Solution", *solution.children),
+            fold(text("Hint"), nodes.paragraph("", "", *hint), style="answer"),
+            fold(text("Solution"), *solution.children, style="answer"),
             *messages,
         ]
 
@@ -104,11 +104,6 @@ def field(key: str, expected: float, close: float, unit: str) -> str:
         '<button type="submit" class="pst-js-only">Check</button>'
         f'<output id="{name}-verdict" for="{name}" aria-live="polite"></output></form>'
     )
-
-
-def _fold(title: str, *parts: nodes.Node) -> nodes.Node:
-    summary = html("summary", nodes.Text(title))
-    return html("details", summary, *parts, classes=["fold", "fold-answer"])
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

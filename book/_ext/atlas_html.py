@@ -80,6 +80,11 @@ def scroller(label: str, *children: nodes.Node) -> element:
     )
 
 
+def fold(summary: Sequence[nodes.Node], *parts: nodes.Node, style: str) -> element:
+    """What opens by mouse and keyboard, without a script; ``summary`` is what one presses."""
+    return html("details", html("summary", *summary), *parts, classes=["fold", f"fold-{style}"])
+
+
 def number(value: float) -> str:
     """Three significant digits: ``0.0123``, ``1230``, ``1.2·10⁻⁵``, ``0``."""
     rounded = f"{value:.2e}"

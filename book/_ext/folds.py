@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas import View
-from atlas_html import element, html
+from atlas_html import element, fold, html
 from claim_domain import evidence_of
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -99,11 +99,11 @@ def _fold(
     silent = output is None or not output.children
     tags = cell["cell_metadata"].get("tags", [])
     if records:
-        folded = _details(_evidence(records, view, seen), source, *cards, style="checks")
+        folded = fold(_evidence(records, view, seen), source, *cards, style="checks")
     elif cell.get("hide_mode") or (silent and SHOWN not in tags):
         title = next((TITLES[tag] for tag in tags if tag in TITLES), "Set-up" if silent else "Code")
         count = nodes.Text(f"{title} · {evidence.counted(_lines(source), 'line')}")
-        folded = _details([count], source, style="code")
+        folded = fold([count], source, style="code")
     else:
         return
     cell["hide_mode"] = ""
@@ -117,11 +117,7 @@ def _fold_details(dropdown: nodes.container) -> None:
     """A dropdown of sphinx-design in a proof becomes a fold like the others."""
     titled = dropdown["has_title"]
     summary = dropdown.children[0].children if titled else [nodes.Text("The details")]
-    dropdown.replace_self(_details(summary, *dropdown.children[titled:], style="proof"))
-
-
-def _details(summary: Sequence[nodes.Node], *parts: nodes.Node, style: str) -> nodes.Node:
-    return html("details", html("summary", *summary), *parts, classes=["fold", f"fold-{style}"])
+    dropdown.replace_self(fold(summary, *dropdown.children[titled:], style="proof"))
 
 
 def _evidence(records: Sequence[evidence.Record], view: View, seen: set[str]) -> list[nodes.Node]:
@@ -153,9 +149,9 @@ def _is_card(part: nodes.Node) -> bool:
 def _unfolded(document: nodes.document) -> Iterator[nodes.literal_block]:
     folded = {
         id(block)
-        for fold in document.findall(nodes.Element)
-        if "fold" in fold.get("classes", []) or "dropdown" in fold.get("classes", [])
-        for block in fold.findall(nodes.literal_block)
+        for part in document.findall(nodes.Element)
+        if "fold" in part.get("classes", []) or "dropdown" in part.get("classes", [])
+        for block in part.findall(nodes.literal_block)
     }
     for block in document.findall(nodes.literal_block):
         if "python" in block.get("language", "") and id(block) not in folded:
