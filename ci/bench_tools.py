@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -14,6 +14,15 @@ def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
         result = work()
         times.append(time.perf_counter() - start)
     return min(times), result
+
+
+def times(works: Sequence[Callable[[], Any]], repeats: int) -> list[list[float]]:
+    """The wall times in seconds of several pieces of work, done by turns."""
+    found: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for seconds, work in zip(found, works, strict=True):
+            seconds.append(timed(work, 1)[0])
+    return found
 
 
 def peak() -> float:

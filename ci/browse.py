@@ -10,10 +10,12 @@ wider than a phone. The faults of ci.links are listed too. The figures go to one
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -176,34 +178,71 @@ def _recorded(driver: webdriver.Chrome, origin: str) -> list[str]:
     return [*requests.values(), *judge_console(console, requests)]
 
 
-def browse(site: Path, shots: Path, wanted: Sequence[str] = ()) -> dict[str, list[str]]:
+class _Tour:
+    """Pages that several browsers visit, the largest first: one browser a thread."""
+
+    def __init__(self, site: Path, shots: Path, origin: str) -> None:
+        self.site, self.shots, self.origin = site, shots, origin
+        pages = links.pages(site)
+        self.count = len(pages)
+        self._waiting = sorted(pages, key=lambda page: (site / page).stat().st_size)
+        self._drivers: list[webdriver.Chrome] = []
+        self.seen: dict[str, Visit] = {}
+
+    def go(self, jobs: int) -> dict[str, Visit]:
+        """What was met on each page. When it is broken off, the browsers are closed."""
+        with ThreadPoolExecutor(jobs) as threads:
+            try:
+                for ended in as_completed([threads.submit(self._guide) for _ in range(jobs)]):
+                    ended.result()
+            except BaseException:
+                self._waiting.clear()
+                for driver in self._drivers:
+                    driver.quit()
+                raise
+        return self.seen
+
+    def _guide(self) -> None:
+        with chromium() as driver:
+            self._drivers.append(driver)
+            while self._waiting:
+                try:
+                    page = self._waiting.pop()
+                except IndexError:  # another thread took the last one
+                    return
+                self._see(driver, page)
+
+    def _see(self, driver: webdriver.Chrome, page: str) -> None:
+        start = time.perf_counter()
+        redirect = links.read((self.site / page).read_text(encoding="utf-8")).redirect
+        if redirect:
+            found = Visit(follow(driver, self.origin, page), [])
+        else:
+            found = visit(driver, self.origin, page, self.shots)
+        faults = [*dict.fromkeys(fault.replace(f"{self.origin}/", "/") for fault in found.faults)]
+        self.seen[page] = Visit(faults, found.figures)
+        state = f"{len(faults)} PROBLEMS" if faults else f"to {redirect}" if redirect else "ok"
+        passed(len(self.seen), self.count, page, start, state)
+
+
+def browse(
+    site: Path, shots: Path, wanted: Sequence[str] = (), jobs: int = 1
+) -> dict[str, list[str]]:
     """Faults by page, {} for a sound site; wanted: the book's pages in order, which must exist.
 
-    Leaves the contact sheet of all figures.
+    ``jobs`` browsers share the pages. Leaves the contact sheet of all figures.
     """
     found: dict[str, list[str]] = {}
-    figures: list[contact.Figure] = []
     for name, what in links.problems(site, wanted):
         found.setdefault(name, []).append(what)
-    pages = links.pages(site)
+    with serve(site) as origin:
+        seen = _Tour(site, shots, origin).go(jobs)
+    for name in links.pages(site):
+        known = found.setdefault(name, [])
+        known += [fault for fault in seen[name].faults if fault not in known]
+    figures = [figure for name in links.pages(site) for figure in seen[name].figures]
+    start = time.perf_counter()
     with chromium() as driver:
-        with serve(site) as origin:
-            for number, name in enumerate(pages, 1):
-                start = time.perf_counter()
-                redirect = links.read((site / name).read_text(encoding="utf-8")).redirect
-                if redirect:
-                    faults = follow(driver, origin, name)
-                else:
-                    faults, pictures = visit(driver, origin, name, shots)
-                    figures += pictures
-                known = found.setdefault(name, [])
-                known += [fault.replace(f"{origin}/", "/") for fault in faults]
-                known[:] = dict.fromkeys(known)
-                state = (
-                    f"{len(known)} PROBLEMS" if known else f"to {redirect}" if redirect else "ok"
-                )
-                passed(number, len(pages), name, start, state)
-        start = time.perf_counter()
         sheet, *_ = contact.lay_out(driver, figures, wanted, shots)
     print(f"{len(figures)} figures on {sheet}, {time.perf_counter() - start:.1f} s", flush=True)
     return {name: faults for name, faults in found.items() if faults}
@@ -216,10 +255,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("site", type=Path)
     parser.add_argument("--shots", type=Path, default=Path("build/shots"))
     parser.add_argument("--toc", type=Path, default=Path("book/_toc.yml"))
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="browsers")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the browser must end with us
     start = time.perf_counter()
-    found = browse(options.site, options.shots, links.toc_pages(options.toc))
+    found = browse(options.site, options.shots, links.toc_pages(options.toc), options.jobs)
     for name, faults in found.items():
         print(f"\n{name}")
         for fault in faults:

@@ -1,4 +1,4 @@
-"""Chapters as notebooks to download: they draw their figures anew, and say what they need.
+"""Chapters as notebooks to download: to be run, with what they need said first.
 
     python -m ci.downloads [--only NAME]     # runs them as a reader would
 
@@ -42,11 +42,10 @@ def repository(root: Path) -> str:
 
 
 def prepared(notebook: Any, address: str) -> Any:
-    """The notebook of a page, to download: with a first cell that sets up, without pictures."""
+    """The notebook of a page, to download: with a first cell that sets up, without outputs."""
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            for kind in [kind for kind in output.get("data", {}) if "image/" in kind]:
-                del output["data"][kind]
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
     extra = extra_of(notebook)
     if address:
         source = f'{NEEDS}.\n%pip install --quiet "zotk{extra} @ git+{address}"'

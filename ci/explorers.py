@@ -8,12 +8,13 @@ Here the frames become files, and the output that showed the widget a few lines 
 import base64
 import json
 import re
-import struct
 from collections.abc import Iterator
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+
+from ci import pictures
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -37,11 +38,12 @@ def unpack(notebook: Any, name: str, site: str, folder: Path) -> None:
                 continue
             stem = f"{name}-{number}"
             knobs, frames = _player(state, data.pop(VIEW)["model_id"], name)
+            (folder / stem).mkdir(parents=True, exist_ok=True)
             for at, (image, _) in enumerate(frames):
-                path = folder / stem / f"{at}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(image)
-            data["text/html"] = player(stem, f"{site}/{stem}", knobs, frames)
+                small, size = pictures.webp(image)
+                (folder / stem / f"{at}.webp").write_bytes(small)
+            alts = [alt for _, alt in frames]
+            data["text/html"] = player(stem, f"{site}/{stem}", knobs, alts, size)
             number += 1
 
 
@@ -82,7 +84,9 @@ def _image(html: str) -> Frame:
     return base64.b64decode(found["src"].removeprefix(PNG)), found["alt"]
 
 
-def player(stem: str, frames_at: str, knobs: list[Knob], frames: list[Frame]) -> str:
+def player(
+    stem: str, frames_at: str, knobs: list[Knob], alts: list[str], size: tuple[int, int]
+) -> str:
     """The HTML of an explorer; without a script it is its first picture."""
     at = 0
     rows = []
@@ -96,11 +100,10 @@ def player(stem: str, frames_at: str, knobs: list[Knob], frames: list[Frame]) ->
             f'aria-valuetext="{escape(values[start])}" data-values="{escape(json.dumps(values))}">'
             f'<output for="{knob}">{escape(values[start])}</output></div>'
         )
-    image, alt = frames[at]
-    width, height = struct.unpack(">II", image[16:24])
-    alts = json.dumps([text for _, text in frames], ensure_ascii=False).replace("<", "\\u003c")
+    width, height = size
+    all_alts = json.dumps(alts, ensure_ascii=False).replace("<", "\\u003c")
     return (
         f'<div class="explorer" data-frames="{frames_at}">{"".join(rows)}'
-        f'<img src="{frames_at}/{at}.png" width="{width}" height="{height}" loading="lazy" '
-        f'alt="{escape(alt)}"><script type="application/json">{alts}</script></div>'
+        f'<img src="{frames_at}/{at}.webp" width="{width}" height="{height}" loading="lazy" '
+        f'alt="{escape(alts[at])}"><script type="application/json">{all_alts}</script></div>'
     )

@@ -82,7 +82,7 @@ class _Reader(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "script" and self._alts is not None:
             for at, alt in enumerate(json.loads("".join(self._alts))):
-                frame = f"{self._explorer}/{at}.png"
+                frame = f"{self._explorer}/{at}.webp"
                 self.page.images.append((frame, alt, False))
                 self.page.links.append(frame)
             self._explorer = self._alts = None

@@ -1,4 +1,8 @@
-"""Smaller SVG files that show the same: hundredths of a point, and PNGs without alpha."""
+"""Smaller pictures that show the same.
+
+SVG files with hundredths of a point, without indents and metadata, and with PNGs without alpha;
+frames as lossless WebP.
+"""
 
 import base64
 import io
@@ -7,14 +11,16 @@ from pathlib import Path
 
 from PIL import Image
 
-PATH = re.compile(r'(?<=\sd=")[^"]+(?=")')
+PLACE = re.compile(r'(?<=\s[dxy]=")[^"]+(?=")')
+IDLE = re.compile(r"<metadata>.*?</metadata>|(?<=\n) +", re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d{3,}")
 PNG = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=\s]+")
 
 
 def slim(svg: str) -> str:
-    """An SVG file as text, with shorter numbers in its paths and opaque images as RGB."""
-    rounded = PATH.sub(lambda path: NUMBER.sub(lambda n: f"{float(n[0]):.2f}", path[0]), svg)
+    """An SVG file as text, with shorter numbers in its places and opaque images as RGB."""
+    short = IDLE.sub("", svg)
+    rounded = PLACE.sub(lambda place: NUMBER.sub(lambda n: f"{float(n[0]):.2f}", place[0]), short)
     return PNG.sub(lambda found: _opaque(found[0]), rounded)
 
 
@@ -34,3 +40,10 @@ def slim_all(folder: Path) -> None:
     """All SVG files of a folder, in place."""
     for file in folder.glob("*.svg"):
         file.write_text(slim(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def webp(png: bytes) -> tuple[bytes, tuple[int, int]]:
+    """A picture without its alpha channel as lossless WebP, and its width and height."""
+    image, stream = Image.open(io.BytesIO(png)).convert("RGB"), io.BytesIO()
+    image.save(stream, "webp", lossless=True, quality=50, method=3)  # more takes longer in vain
+    return stream.getvalue(), image.size

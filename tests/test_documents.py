@@ -1,5 +1,6 @@
 """The code a reader copies from the front pages runs, and is the same in both."""
 
+import ast
 import json
 import re
 from dataclasses import asdict
@@ -94,3 +95,14 @@ def test_captions_name_no_colour_that_the_dark_theme_turns_over():
                 words = [shown.get("image", {}).get("alt"), shown.get("figure", {}).get("caption")]
                 for text in filter(None, words):
                     assert not turned.search(text), (chapter.name, text)
+
+
+def test_no_docstring_of_a_property_begins_with_a_type_by_accident():
+    """Sphinx reads what stands before a colon in its first line as the type of the property."""
+    for path in sorted((ROOT / "zotk").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and any(
+                "property" in ast.unparse(each) for each in node.decorator_list
+            ):
+                first = (ast.get_docstring(node) or "").partition("\n")[0]
+                assert ": " not in first, f"{path.relative_to(ROOT)}:{node.lineno}: {first}"

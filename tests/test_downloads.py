@@ -28,7 +28,7 @@ def test_the_first_cell_sets_up(address: str) -> None:
     assert (f'%pip install --quiet "zotk @ git+{address}"' in first.source) == bool(address)
     assert ("pip install ." in first.source) == (not address)
     assert "torch.set_num_threads(1)" in first.source
-    assert drawing.outputs[0].data == {"text/plain": "a figure"}
+    assert drawing.outputs == [] and drawing.execution_count is None
 
 
 @pytest.mark.parametrize(

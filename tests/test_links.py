@@ -70,12 +70,12 @@ def test_an_empty_alternative_needs_the_mark_of_decoration(tmp_path, alt):
 def test_the_frames_of_an_explorer_count(tmp_path):
     (tmp_path / "e").mkdir()
     for at in (0, 1):
-        (tmp_path / f"e/{at}.png").write_bytes(b"")
+        (tmp_path / f"e/{at}.webp").write_bytes(b"")
     alts = '<script type="application/json">["a", "", "b"]</script>'
-    html = f'<div data-frames="e"><img src="e/0.png" alt="a">{alts}</div>'
+    html = f'<div data-frames="e"><img src="e/0.webp" alt="a">{alts}</div>'
     assert faults(tmp_path, html) == [
-        "img with an empty alt, not marked as decoration: e/1.png",
-        "dead link: e/2.png",
+        "img with an empty alt, not marked as decoration: e/1.webp",
+        "dead link: e/2.webp",
     ]
     elsewhere = '<script type="application/json">["no explorer"]</script>'
     assert faults(tmp_path, elsewhere) == []

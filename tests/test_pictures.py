@@ -18,10 +18,16 @@ def decoded(text):
     return Image.open(io.BytesIO(base64.b64decode(text))).convert("RGBA").tobytes()
 
 
-def test_paths_are_rounded_and_nothing_else():
-    use = '<use x="1.23456789" id="d=3.14159"/>'
-    svg = f'<svg><path d="M 1.23456789 -0.001234 L 7 8.5 z"/>{use}</svg>'
-    assert pictures.slim(svg) == f'<svg><path d="M 1.23 -0.00 L 7 8.5 z"/>{use}</svg>'
+def test_places_are_rounded_and_nothing_else():
+    use = '<use x="{}" id="d=3.14159" transform="scale(1.23456)"/>'
+    svg = f'<svg><path d="M 1.23456789 -0.001234 L 7 8.5 z"/>{use.format("1.23456789")}</svg>'
+    slim = f'<svg><path d="M 1.23 -0.00 L 7 8.5 z"/>{use.format("1.23")}</svg>'
+    assert pictures.slim(svg) == slim
+
+
+def test_indents_and_metadata_go():
+    svg = "<svg>\n <metadata>\n  <a/>\n </metadata>\n <text>a  b</text>\n</svg>"
+    assert pictures.slim(svg) == "<svg>\n\n<text>a  b</text>\n</svg>"
 
 
 def test_pixels_stay():

@@ -354,25 +354,12 @@ def test_replay_refuses_other_parameters():
 
 @pytest.mark.parametrize("memory", ["store", "replay"])  # "exact" is restored by copies
 @pytest.mark.parametrize("moment", range(1, 13))
-def test_an_interrupt_right_after_a_move(memory, moment, monkeypatch):
-    """Python handles Ctrl-C after the C call returns: the tensor has moved, the note has not
-    been made. Every such moment, those of the restoration among them, must leave θ in place."""
+def test_an_interrupt_right_after_a_move(memory, moment, interrupt_add):
+    """Every such moment, those of the restoration among them, must leave θ in place."""
     net, loss = network(torch.float64)
     params = list(net.parameters())
     before = [p.detach().clone() for p in params]
-    calls, add_ = 0, torch.Tensor.add_
-    places = {p.untyped_storage().data_ptr() for p in params}
-
-    def interrupted(self, *args, **kwargs):
-        nonlocal calls
-        out = add_(self, *args, **kwargs)
-        if self.untyped_storage().data_ptr() in places:
-            calls += 1
-            if calls == moment:
-                raise KeyboardInterrupt
-        return out
-
-    monkeypatch.setattr(torch.Tensor, "add_", interrupted)
+    interrupt_add(params, moment)
     with pytest.raises(KeyboardInterrupt):
         zotk.backward(loss, params, memory=memory, generator=torch.Generator().manual_seed(1))
     assert all(p.grad is None for p in params)

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import nn
 
 import zotk
-from zotk.estimators.directions import own
+from zotk.estimators.directions import Kept, own
 
 RUN = 2**16
 LAWS = [zotk.Gaussian(), zotk.Rademacher(), zotk.Sphere(), zotk.Coordinate(),
@@ -67,25 +68,52 @@ def test_a_large_tensor_in_every_memory(law):
 
 @pytest.mark.parametrize("memory", ["store", "replay"])
 @pytest.mark.parametrize("moment", range(1, 17))
-def test_an_interrupt_between_two_runs(memory, moment, monkeypatch):
+def test_an_interrupt_between_two_runs(memory, moment, interrupt_add):
     """Four runs a move: the rest of a move that was begun follows, then the way home."""
     p = big()
-    kept, add_, calls = p.detach().clone(), torch.Tensor.add_, 0
-
-    def interrupted(self, *args, **kwargs):
-        nonlocal calls
-        out = add_(self, *args, **kwargs)
-        if self.untyped_storage().data_ptr() == p.untyped_storage().data_ptr():
-            calls += 1
-            if calls == moment:
-                raise KeyboardInterrupt
-        return out
-
-    monkeypatch.setattr(torch.Tensor, "add_", interrupted)
+    kept = p.detach().clone()
+    calls = interrupt_add([p], moment)
     with pytest.raises(KeyboardInterrupt):
         zotk.measure(lambda: float(p.sum()), [p], memory=memory)
-    assert calls >= moment and calls % 4 == 0  # whole moves of four runs each
+    # out and home; or the way from one side by home to the other between them
+    assert len(calls) == (8 if moment <= 4 else 16)
     assert (p - kept).abs().max() < 1e-6
+
+
+@dataclass(frozen=True)
+class Halved(zotk.Rademacher):
+    """±½ and ±√(7/4), which no byte holds: the mean square is 1."""
+
+    def _draw(self, n, d, generator, dtype, device):
+        z = super()._draw(n, d, generator, dtype, device)
+        return torch.where(super()._draw(n, d, generator, dtype, device) > 0, z / 2, 1.75**0.5 * z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_signs_are_kept_as_bytes_and_what_is_drawn_otherwise_is_not(dtype):
+    like = [torch.empty(900, 300, dtype=dtype), torch.empty(5, dtype=dtype)]
+    for law, held in ((zotk.Rademacher(), torch.int8), (Halved(), dtype)):
+        pieces = law.pieces(like, 5)
+        kept = Kept(pieces)
+        assert {part.dtype for part in kept.drawn(0)} == {held}
+        for k in (0, 1):
+            assert torch.equal(kept[k], pieces[k]) and kept[k].dtype == dtype
+            assert torch.equal(torch.cat(list(kept.parts(k))), pieces[k].flatten())
+            assert torch.equal(kept.scaled(k, 0.3, dtype), pieces[k] * 0.3)
+            assert torch.equal(pieces.scaled(k, 0.3, dtype), pieces[k] * 0.3)
+    assert not torch.equal(Halved().pieces(like, 5)[0].to(torch.int8).to(dtype), pieces[0])
+
+
+def test_the_way_between_two_sides_is_by_home():
+    """+ε, -ε, -ε, +ε with a rounding after each, entry by entry, though two moves share a pass."""
+    p, seen = big(), []
+    kept = p.detach().clone()
+    made = zotk.measure(lambda: seen.append(p.detach().clone()) or float(p.sum()), [p], eps=0.3,
+                        memory="replay")  # fmt: skip
+    (z,) = zotk.Gaussian().pieces([kept], made.seeds[0])
+    for alpha, there in zip((0.3, -0.3, -0.3, 0.3), (seen[0], None, seen[1], p), strict=True):
+        kept = kept.add(z, alpha=alpha)
+        assert there is None or torch.equal(kept, there)
 
 
 def test_records_of_before_are_read_or_refused():

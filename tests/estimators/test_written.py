@@ -72,22 +72,13 @@ def test_an_overflow_is_refused_and_nothing_is_written(queries, there):
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
-def test_an_interrupt_while_adding_is_passed_on_when_all_is_added(moment, monkeypatch):
+def test_an_interrupt_while_adding_is_passed_on_when_all_is_added(
+    moment, interrupt_add, monkeypatch
+):
     params = [nn.Parameter(torch.ones(2)) for _ in range(3)]
     for p in params:
         p.grad = torch.ones(2)
-    grads = {id(p.grad) for p in params}
-    add, calls = torch.Tensor.add_, []
-
-    def interrupted(self, *args, **kwargs):
-        out = add(self, *args, **kwargs)
-        if id(self) in grads:
-            calls.append(self)
-            if len(calls) == moment:
-                raise KeyboardInterrupt
-        return out
-
-    monkeypatch.setattr(torch.Tensor, "add_", interrupted)
+    calls = interrupt_add([p.grad for p in params], moment)
     with pytest.raises(KeyboardInterrupt):
         zotk.backward(lambda: sum(p.sum() for p in params), params)
     monkeypatch.undo()

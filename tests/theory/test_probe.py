@@ -53,6 +53,13 @@ def whole(net, x=X):
     return lambda: nn.functional.cross_entropy(net(x).to(wide), Y)
 
 
+def probe_on_batches(net, size, count, draw, **more):
+    """Of so many batches drawn with replacement."""
+    batches = [torch.randint(len(X), (size,), generator=draw) for _ in range(count)]
+    loss = lambda b: nn.functional.cross_entropy(net(X[b]), Y[b])  # noqa: E731
+    return zotk.probe(loss, net, batches, **{"generator": draw, **more})
+
+
 @pytest.mark.parametrize("width", [2, 5])  # d = 160, 385
 def test_one_loss_against_the_exact_hessian(width):
     net = network(width)
@@ -91,15 +98,7 @@ def test_third_is_the_rms_of_the_third_derivative(width):
 def test_batches_give_the_noise_scale_and_not_a_larger_second_moment():
     net = network(3)
     truth = exact(net)
-    draw = seeded(3)
-    batches = [torch.randint(len(X), (60,), generator=draw) for _ in range(1000)]
-    found = zotk.probe(
-        lambda b: nn.functional.cross_entropy(net(X[b]), Y[b]),
-        net,
-        batches,
-        probes=500,
-        generator=seeded(4),
-    )
+    found = probe_on_batches(net, 60, 1000, seeded(3), probes=500, generator=seeded(4))
     assert found.examples == 60
     for name in truth:
         value, error = getattr(found, name), found.stderr[name]
@@ -113,16 +112,7 @@ def test_batches_used_again_have_standard_errors_between_them():
     truth = exact(net)["grad2"]
     off = []
     for k in range(20):
-        draw = seeded(k)
-        batches = [torch.randint(len(X), (30,), generator=draw) for _ in range(12)]
-        found = zotk.probe(
-            lambda b: nn.functional.cross_entropy(net(X[b]), Y[b]),
-            net,
-            batches,
-            probes=48,
-            eps=1e-3,
-            generator=draw,
-        )
+        found = probe_on_batches(net, 30, 12, seeded(k), probes=48, eps=1e-3)
         value = found.grad2 if found.grad2 is not None else math.nan
         if not math.isnan(value):
             off.append((value - truth) / found.stderr["grad2"])
@@ -315,6 +305,34 @@ def test_calls_are_counted():
         return whole(net)()
 
     assert zotk.probe(loss, net, None, probes=8).evaluations == calls
+
+
+def test_shaken_parameters_cost_what_the_docstring_says():
+    """Half of what the lines cost, and nothing is moved by it for the numbers of the start."""
+    net = network(2)
+    many = zotk.probe(whole(net), net, None, probes=64, eps=1e-3, generator=seeded(1))
+    assert [each.length for each in many.shaken] == pytest.approx(
+        [share * many.norm for share in (1 / 4, 1 / 2, 1, 2)]
+    )
+    few = zotk.probe(whole(net), net, None, probes=32, eps=1e-3, generator=seeded(1))
+    assert many.evaluations - few.evaluations == 4 * 32 * 3 // 2
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_shaken_traces_are_those_of_exact_hessians(width):
+    net = network(width)
+    each, t = flat_loss(net)
+    found = zotk.probe(whole(net), net, None, probes=400, generator=seeded(1))
+    draw = seeded(5)
+    for far in found.shaken:
+        traces = []
+        for _ in range(12):
+            z = torch.randn(len(t), generator=draw, dtype=torch.float64)
+            H = hessian(lambda t: each(t).mean())(t + far.length / len(t) ** 0.5 * z)
+            traces.append(H.trace())
+        traces = torch.stack(traces)
+        chance = math.hypot(far.stderr["trace"], traces.std().item() / 12**0.5)
+        assert abs(far.trace - traces.mean().item()) < 4.5 * chance < 2 * abs(traces.mean().item())
 
 
 def test_sigma_of_a_quantised_function():

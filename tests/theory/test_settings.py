@@ -4,11 +4,14 @@ import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, vmap
 
 import zotk
+from zotk.theory.shaken import Reach, Shaken
 
 ROOT = Path(__file__).parent.parent.parent
 X, Y = (t[:300] for t in zotk.digits())
@@ -17,6 +20,32 @@ X, Y = X.float() / X.std().item(), Y.long()
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def run(loss, params, settings, lr, draw, steps, seed, after=lambda made, lr: lr):
+    """The steps of a run; ``after`` each it says with which rate to go on, or None."""
+    directions, data, chance = seeded(seed), seeded(seed + 1000), seeded(seed + 2000)
+    for _ in range(steps):
+        b = draw(data)
+        made = zotk.measure(
+            lambda b=b: loss(b), params, directions=settings.directions, eps=settings.eps,
+            queries=settings.queries, scheme=settings.scheme, memory=settings.memory,
+            generator=directions,
+        )  # fmt: skip
+        zotk.replay_(params, made, -lr, rounding=settings.rounding, generator=chance)
+        lr = after(made, lr)
+        if lr is None:
+            break
+
+
+def indices(population, size):
+    return lambda generator: torch.randint(population, (size,), generator=generator)
+
+
+def drawn(population, size, count, generator):
+    """Batches for the probe."""
+    draw = indices(population, size)
+    return [draw(generator) for _ in range(count)]
 
 
 def linear(d, power, rows=4000):
@@ -29,8 +58,7 @@ def linear(d, power, rows=4000):
 
 def measured_linear(d, power, n=40):
     theta, loss, values = linear(d, power)
-    draw = seeded(1)
-    batches = [torch.randint(4000, (n,), generator=draw) for _ in range(600)]
+    batches = drawn(4000, n, 600, seeded(1))
     return zotk.probe(loss, [theta], batches, probes=300, generator=seeded(2)), values
 
 
@@ -57,7 +85,7 @@ def test_a_network_trains_at_the_rate_and_explodes_at_that_of_the_full_batch():
     net = zotk.mlp([64, 16, 10], nn.Tanh, generator=seeded(5)).float()
     loss = lambda b: nn.functional.cross_entropy(net(X[b]), Y[b])  # noqa: E731
     draw = seeded(1)
-    batches = [torch.randint(300, (100,), generator=draw) for _ in range(128)]
+    batches = drawn(300, 100, 128, draw)
     found = zotk.probe(loss, net, batches, probes=64, generator=draw)
     settings = zotk.suggest(found, budget=400, horizon=200, dtype=torch.float32, batch=8)
     start = {k: v.clone() for k, v in net.state_dict().items()}
@@ -66,14 +94,7 @@ def test_a_network_trains_at_the_rate_and_explodes_at_that_of_the_full_batch():
     ends = []
     for lr in (settings.lr, 2 / (found.trace + 2 * found.second**0.5)):
         net.load_state_dict(start)
-        directions, data = seeded(2), seeded(3)
-        for _ in range(200):
-            b = torch.randint(300, (8,), generator=data)
-            made = zotk.measure(
-                lambda b=b: loss(b), net, directions=settings.directions, eps=settings.eps,
-                generator=directions,
-            )  # fmt: skip
-            zotk.replay_(net, made, -lr)
+        run(loss, net, settings, lr, indices(300, 8), 200, seed=2)
         ends.append(loss(whole).item() / before)
     assert ends[0] < 0.95 and ends[1] > 1
 
@@ -90,8 +111,7 @@ def test_every_claim_named_is_one_of_the_book():
 def test_adam_goes_down_and_stays_down(factor):
     """At its α; thirty times it ends above the loss of the start."""
     theta, loss, _ = linear(60, 1.0)
-    draw = seeded(1)
-    batches = [torch.randint(4000, (8,), generator=draw) for _ in range(400)]
+    batches = drawn(4000, 8, 400, seeded(1))
     found = zotk.probe(loss, [theta], batches, probes=200, generator=seeded(2))
     settings = zotk.suggest(
         found, budget=600, horizon=300, dtype=torch.float64, batch=8, optimizer="adam"
@@ -176,40 +196,178 @@ def test_a_large_model_takes_no_large_memory():
     assert 0 < settings.lr < 1
 
 
-def test_watch_counts_the_walk_and_lowers_a_rate_that_has_become_unsafe():
-    """Batches shake v, which the mean loss hardly sees; with |v| the curvature along w grows."""
-    d, ends = 200, []
-    u = torch.randn(180, generator=seeded(9), dtype=torch.float64) / 180**0.5
-    for watched in (False, True):
-        theta = torch.zeros(d, dtype=torch.float64)
-        theta[:20] = 0.1
-        theta.requires_grad_()
+EXAMPLES = 1000
 
-        def loss(sign=0.0, theta=theta):
-            w, v = theta[:20], theta[20:]
-            return 0.5 * (1 + 40 * v.square().mean()) * w.square().sum() + 3 * sign * (u @ v)
 
-        found = zotk.probe(loss, [theta], None, probes=32, eps=1e-3)
-        settings = zotk.suggest(found, budget=4000, horizon=2000, dtype=torch.float64)
-        watch = zotk.Watch(found, settings, loss, [theta], None, every=10, probes=16)
-        start, directions, draw = theta.detach().clone(), seeded(4), seeded(5)
-        seen, before, lr = [], loss().item(), settings.lr
-        for _ in range(200):
-            sign = 2.0 * int(torch.randint(2, (), generator=draw)) - 1
-            made = zotk.measure(
-                lambda sign=sign: loss(sign), [theta], eps=1e-3, generator=directions
-            )
-            zotk.replay_([theta], made, -lr)
-            seen.append(watch.step(made, lr))
-            if len(seen) == 10:
+def shaky(d, idle, bend=2e4, noise=0.15):
+    """½(1 + bend |v|⁴/n²)|w|² and noise u'v/√1000 Σ±1; n = d - idle - 2, idle ones only move.
+
+    Batches shake v, which the mean loss hardly sees; with |v| the curvature along w grows, and
+    nothing of it is seen at the start. Returns θ, the loss of a batch of 1,000 signs (0: the mean
+    loss), and tr H at θ + s z in mean over z.
+    """
+    n = d - idle - 2
+    u = torch.randn(n, generator=seeded(9), dtype=torch.float64)
+    u /= u.norm()
+    theta = torch.cat([torch.full((2,), 0.1), torch.zeros(n), torch.full((idle,), 0.3)]).double()
+    theta.requires_grad_()
+
+    def loss(sign):
+        w, v = theta[:2], theta[2 : 2 + n]
+        curvature = 1 + bend * v.square().mean() ** 2
+        return 0.5 * curvature * w.square().sum() + noise * EXAMPLES**0.5 * sign.mean() * (u @ v)
+
+    whole = bend * (1 + 2 / n)
+    return theta, loss, lambda s: 2 + 2 * whole * s**4 + 4 * whole * s**2 * (0.01 + s**2)
+
+
+def signs(generator):
+    return 2.0 * torch.randint(2, (EXAMPLES,), generator=generator) - 1
+
+
+def probed(theta, loss, probes=200):
+    draw = seeded(3)
+    batches = [signs(draw) for _ in range(2 * probes)]
+    return zotk.probe(loss, [theta], batches, probes=probes, eps=1e-3, generator=draw)
+
+
+@pytest.mark.parametrize("d", [200, 400])
+def test_shaken_traces_slopes_and_noise_are_those_of_the_formula(d):
+    theta, loss, trace = shaky(d, idle=d // 2)
+    found = probed(theta, loss, probes=400)
+    lengths = [each.length for each in found.shaken]
+    assert lengths == pytest.approx([found.norm * share for share in (1 / 4, 1 / 2, 1, 2)])
+    start = theta.detach().clone()
+    for each in found.shaken:
+        s = each.length / d**0.5
+        assert abs(each.trace - trace(s)) < 4.5 * each.stderr["trace"] < 1.2 * trace(s)
+        assert each.scatter == pytest.approx(
+            0.15**2 * EXAMPLES, abs=4.5 * each.stderr["scatter"] + 1e-6
+        )
+        squares = []
+        for k in range(200):
+            z = torch.randn(d, generator=seeded(k), dtype=torch.float64)
+            with torch.no_grad():
+                theta.copy_(start + s * z)
+            squares.append(torch.autograd.grad(loss(torch.zeros(1)), theta)[0].square().sum())
+        squares = torch.stack(squares)
+        chance = (squares.std().item() ** 2 / 200 + each.stderr["grad2"] ** 2) ** 0.5
+        assert abs(each.grad2 - squares.mean().item()) < 4.5 * chance
+        with torch.no_grad():
+            theta.copy_(start)
+
+
+@pytest.mark.parametrize("d", [200, 400])
+def test_the_rate_holds_where_the_walk_raises_the_trace(d):
+    """That of the start's curvature alone is lost; every run at the suggested one ends lower."""
+    theta, loss, trace = shaky(d, idle=d // 2)
+    found, start = probed(theta, loss), theta.detach().clone()
+    settings = zotk.suggest(found, budget=1200, horizon=600, dtype=torch.float64)
+    assert "walk" in settings.reasons["lr"].why
+    before, mean, of_start = loss(torch.zeros(1)).item(), torch.zeros(1), []
+    assert settings.lr < 0.6 * settings.share * settings.edge
+    grown = trace(settings.walk / d**0.5) / trace(0)
+    assert 0.2 < settings.lr * grown / (settings.edge / 2) <= 1.05
+    for seed in range(5):
+        for lr in (settings.lr, settings.share * settings.edge):
+            with torch.no_grad():
+                theta.copy_(start)
+            goes_on = lambda made, lr: lr if loss(mean).item() < 1e6 else None  # noqa: E731
+            run(loss, [theta], settings, lr, signs, 600, seed, after=goes_on)
+            if lr == settings.lr:
+                assert loss(mean).item() < before
                 moved = (theta.detach() - start).norm().item()
-                assert seen[-1].walk == pytest.approx(moved, rel=0.3)
-            lr = seen[-1].lr if watched else lr
-            if not loss().item() < 1e6:
-                break
-        ends.append(loss().item() / before)
+                assert moved < 1.3 * settings.walk
+            else:
+                of_start.append(loss(mean).item() / before)
+    assert max(of_start) > 10
+
+
+def shaken(lengths, traces, grad2, scatter):
+    stderr = {"trace": 0.0, "grad2": 0.0, "scatter": 0.0}
+    return tuple(
+        Shaken(*row, stderr=stderr) for row in zip(lengths, traces, grad2, scatter, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("queries", "steps", "batch"), [(1, 500, 4), (4, 2000, 16), (2, 900, None)]
+)
+def test_reach_is_the_walk_step_by_step(queries, steps, batch):
+    """One step after the other, against the area; and the rate is the edge's at the end."""
+    d, grad2, scatter, noise = 50, 2.0, 12.0, 0.3
+    lengths = (1.0, 2.0, 4.0)
+    far = shaken(lengths, (12.0, 9.0, 40.0), (2.5, 4.0, 9.0), (12.0, 20.0, 60.0))
+    share = 1 / batch if batch else 0.0
+    reach = Reach.of(
+        far, 0.0, d=d, trace=10.0, square=grad2 + share * scatter, batch=batch, noise=noise
+    )
+    g = [grad2, 2.5, 4.0, 9.0]
+    c = [scatter, 12.0, 20.0, 60.0]
+    slopes = [a + share * b + noise for a, b in zip(g, c, strict=True)]
+
+    def walked(lr):
+        square = 0.0
+        for _ in range(steps):
+            M = np.interp(square**0.5, (0.0, *lengths), slopes)
+            square += lr**2 * d * M / queries
+        return square**0.5
+
+    for most in (0.02, 0.005):
+        lr, longest = reach.rate(most, queries, steps)
+        ends = walked(lr)
+        assert reach.walk(lr, queries, steps) == pytest.approx(ends, rel=0.01)
+        growth = np.interp(ends, (0.0, *lengths), (1.0, 1.2, 1.2, 4.0))  # 9 is no way back
+        assert not longest and lr * growth == pytest.approx(most, rel=0.02)
+    lr, longest = reach.rate(1e3, queries, steps)
+    assert longest and walked(lr) == pytest.approx(4.0, rel=0.02)
+    none = Reach.of((), 0.5, d=d, trace=10.0, square=grad2, batch=batch, noise=0.0)
+    lr, longest = none.rate(1e3, queries, steps)
+    assert longest and lr == pytest.approx(0.5 * (queries / (steps * d * grad2)) ** 0.5)
+
+
+def test_where_the_loss_ends_no_walk_goes():
+    """A wall below a quarter of the parameters' length: the lines alone say how far."""
+    theta = torch.ones(30, dtype=torch.float64, requires_grad=True)
+
+    def loss():
+        off = (theta - 1).norm()
+        return 0.5 * theta.square().sum() / (1 if off < 0.5 else 0 * off)
+
+    found = zotk.probe(loss, [theta], None, probes=32, eps=1e-3)
+    assert found.shaken == ()
+    settings = zotk.suggest(found, budget=400, horizon=200, dtype=torch.float64)
+    assert "looked at" in settings.reasons["lr"].why
+    assert any("not finite" in each for each in settings.warnings)
+    assert settings.walk <= 2 * found.eps * 30**0.5 * 1.001
+
+
+def test_watch_counts_the_walk_and_lowers_a_rate_that_has_become_unsafe():
+    """A rate that is as the start would bear it: alone, and watched."""
+    ends = []
+    for watched in (False, True):
+        theta, loss, _ = shaky(200, idle=100)
+        found = probed(theta, loss, probes=32)
+        settings = zotk.suggest(found, budget=1200, horizon=600, dtype=torch.float64)
+        mean = torch.zeros(1)
+        watch = zotk.Watch(
+            found, settings, lambda b, loss=loss: loss(0 * b), [theta], [mean], every=5, probes=16
+        )
+        start, before, seen = theta.detach().clone(), loss(mean).item(), []
+
+        def after(made, lr, theta=theta, loss=loss, watch=watch, watched=watched):
+            seen.append(watch.step(made, lr))  # noqa: B023
+            if len(seen) == 10:  # noqa: B023
+                moved = (theta.detach() - start).norm().item()  # noqa: B023
+                assert seen[-1].walk == pytest.approx(moved, rel=0.3)  # noqa: B023
+            if not loss(mean).item() < 1e6:  # noqa: B023
+                return None
+            return seen[-1].lr if watched else lr  # noqa: B023
+
+        run(loss, [theta], settings, settings.share * settings.edge, signs, 600, 4, after)
+        ends.append(loss(mean).item() / before)
     assert ends[0] > 100 and ends[1] < 10
-    assert seen[-1].edge < settings.edge and lr < settings.lr
+    assert seen[-1].lr < settings.share * settings.edge
     assert "edge" in str(seen[9]) and "edge" not in str(seen[8])
     with pytest.raises(TypeError):
         watch.step(3, 0.1)
@@ -232,39 +390,78 @@ class Transformer(nn.Module):
         return self.head(x.mean(1))
 
 
-def test_watch_tells_before_a_transformer_explodes():
-    """The suggested rate is safe at the start; the walk raises tr H, and the loss explodes."""
+def transformer(dtype):
+    """One of the library's smallest, its loss of tokens (400), and what was measured."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        net = Transformer().float()
+        net = Transformer().to(dtype)
     tokens = torch.randint(12, (400, 8), generator=seeded(1))
-    answers, everything = (tokens == 0).any(1).long(), torch.arange(400)
-    loss = lambda b: nn.functional.cross_entropy(net(tokens[b]), answers[b])  # noqa: E731
+    answers = (tokens == 0).any(1).long()
+    loss = lambda b: nn.functional.cross_entropy(net(tokens[b]).float(), answers[b])  # noqa: E731
     draw = seeded(1)
-    batches = [torch.randint(400, (100,), generator=draw) for _ in range(128)]
-    found = zotk.probe(loss, net, batches, probes=64, generator=draw)
-    settings = zotk.suggest(found, budget=400, horizon=200, dtype=torch.float32, batch=8)
-    assert any("walks" in warning for warning in settings.warnings)
+    found = zotk.probe(loss, net, drawn(400, 100, 128, draw), probes=64, generator=draw)
+    return net, loss, found, zotk.suggest(found, budget=400, horizon=200, dtype=dtype, batch=8)
+
+
+def test_watch_tells_before_a_transformer_explodes():
+    """At the rate that its start would bear the walk raises tr H, and the loss explodes."""
+    net, loss, found, settings = transformer(torch.float32)
+    of_start = settings.share * settings.edge
+    assert settings.lr < 0.6 * of_start and "walk" in settings.reasons["lr"].why
     start = {k: v.clone() for k, v in net.state_dict().items()}
+    everything = torch.arange(400)
     before, ends, told = loss(everything).item(), [], []
+    batches = drawn(400, 100, 8, seeded(6))
     for watched in (False, True):
         net.load_state_dict(start)
         watch = zotk.Watch(found, settings, loss, net, batches, every=10, generator=seeded(5))
-        directions, data, lr = seeded(11), seeded(21), settings.lr
-        for step in range(60):
-            b = torch.randint(400, (8,), generator=data)
-            made = zotk.measure(
-                lambda b=b: loss(b), net, directions=settings.directions, eps=settings.eps,
-                generator=directions,
-            )  # fmt: skip
-            zotk.replay_(net, made, -lr)
-            now = loss(everything).item() / before
-            if not now < 2:
-                break
+        last = []
+
+        def after(made, lr, watch=watch, watched=watched, last=last):
+            last.append(loss(everything).item() / before)
+            if not last[-1] < 2:
+                return None
             report = watch.step(made, lr)
             if report.lr < lr:
-                told.append(step)
-            lr = report.lr if watched else lr
-        ends.append((step, now))
+                told.append(len(last))
+            return report.lr if watched else lr
+
+        run(loss, net, settings, of_start, indices(400, 8), 100, 11, after)
+        ends.append((len(last), last[-1]))
     assert not ends[0][1] < 2 and told[0] <= ends[0][0] - 20
-    assert ends[1][1] < 0.9 and lr < settings.lr
+    assert ends[1][1] < 0.9
+
+
+def test_a_transformer_in_half_precision_holds_at_the_rate_with_every_seed():
+    """200 steps of batch 8 in bfloat16, six runs at once; at the start's rate some are lost."""
+    net, _, _, settings = transformer(torch.bfloat16)
+    tokens = torch.randint(12, (400, 8), generator=seeded(1))
+    answers = (tokens == 0).any(1).long()
+    theta = torch.cat([p.detach().flatten() for p in net.parameters()])
+
+    def one(t, tokens, answers):
+        parts = t.split([p.numel() for p in net.parameters()])
+        named = zip(net.named_parameters(), parts, strict=True)
+        out = functional_call(net, {k: part.view_as(p) for (k, p), part in named}, (tokens,))
+        return nn.functional.cross_entropy(out.float(), answers)
+
+    each, whole = vmap(one), vmap(one, (0, None, None))
+    runs, ends = 6, []
+    with torch.no_grad():
+        for lr in (settings.lr, settings.share * settings.edge):
+            draw, t = seeded(8), theta.repeat(runs, 1)
+            for _ in range(200):
+                z = settings.directions.sample(runs, len(theta), generator=draw)
+                b = torch.randint(400, (runs, 8), generator=draw)
+                up, down = (
+                    each((t + side * settings.eps * z).bfloat16(), tokens[b], answers[b])
+                    for side in (1, -1)
+                )
+                moved = t - lr * ((up - down) / (2 * settings.eps))[:, None] * z
+                chance = torch.randint(2**16, moved.shape, generator=draw, dtype=torch.int32)
+                # rounded at random: the lower half of a float32 decides
+                bits = (moved.float().view(torch.int32) + chance) & -(2**16)
+                t = bits.view(torch.float32).bfloat16()
+            ends.append(whole(t, tokens, answers) / one(theta, tokens, answers))
+    assert bool((ends[0] < 0.9).all())
+    assert not bool((ends[1] < 2).all())

@@ -7,14 +7,15 @@ estimators of :mod:`zotk.estimators.two_point` unbiased for the smoothed gradien
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import ClassVar
+from operator import methodcaller
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from zotk.arguments import integer, seeded
 
-__all__ = ["Direction", "Law", "Pieces", "own", "parts_of", "run", "runs"]
+__all__ = ["Direction", "Kept", "Law", "Pieces", "own", "parts_of", "run", "runs"]
 
 Direction = Callable[[int], Sequence[Tensor]]  # the pieces of direction p
 
@@ -23,14 +24,28 @@ class Pieces(Sequence[Tensor]):
     """The pieces of one direction, one for each tensor, drawn when asked for and not kept.
 
     ``parts(k)`` draws piece k in flat runs, one after the other, in the order of its entries:
-    the piece is made of these, so that whole or in parts the numbers are the same.
+    the piece is made of these, so that whole or in parts the numbers are the same. ``drawn(k)``
+    gives the runs as the law draws them, perhaps in a smaller dtype that holds them exactly.
     """
 
-    def __init__(self, parts: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
-        self._drawn, self.like = parts, like
+    def __init__(self, draw: Callable[[int], Iterable[Tensor]], like: Sequence[Tensor]) -> None:
+        self._draw, self.like = draw, like
+
+    def drawn(self, k: int) -> Iterable[Tensor]:
+        return self._draw(k)
 
     def parts(self, k: int) -> Iterable[Tensor]:
-        return self._drawn(k)
+        # no name is kept: the part before is gone when the next is drawn
+        return map(methodcaller("to", self.like[k].dtype), self.drawn(k))
+
+    def scaled(self, k: int, c: float, dtype: torch.dtype) -> Tensor:
+        """c times piece k, in a tensor that is the caller's own."""
+        t = self.like[k]
+        whole, start = torch.empty(t.numel(), dtype=dtype, device=t.device), 0
+        for part in self.drawn(k):
+            whole[start : start + part.numel()].copy_(part).mul_(c)  # while the run is at hand
+            start += part.numel()
+        return whole.view(t.shape)
 
     def __len__(self) -> int:
         return len(self.like)
@@ -41,9 +56,9 @@ class Pieces(Sequence[Tensor]):
         t = self.like[k]
         whole = torch.empty(0, dtype=t.dtype, device=t.device)
         start = 0
-        for part in self.parts(k):
+        for part in self.drawn(k):
             if part.numel() == t.numel():
-                return part.view(t.shape)
+                return part.to(t.dtype).view(t.shape)
             if not start:
                 whole = torch.empty(t.numel(), dtype=t.dtype, device=t.device)
             whole[start : start + part.numel()] = part
@@ -53,6 +68,47 @@ class Pieces(Sequence[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         # no name is kept: the caller may drop a piece before the next is drawn
         return map(self.__getitem__, range(len(self.like)))
+
+
+class Kept(Pieces):
+    """Pieces that are kept as they are drawn, run by run, while the run is at hand."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__(pieces.drawn, pieces.like)
+        self._whole: dict[int, tuple[Tensor, list[int]]] = {}  # and the lengths of its runs
+
+    def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
+        for _ in self.drawn(k) if k not in self._whole else ():
+            pass
+        if k not in self._whole:
+            return super().__getitem__(k)
+        return self._whole[k][0].to(self.like[k].dtype).view(self.like[k].shape)
+
+    def scaled(self, k: int, c: float, dtype: torch.dtype) -> Tensor:
+        """As of any pieces, for the last time: piece k is not kept any longer."""
+        if k in self._whole and self._whole[k][0].dtype == dtype:
+            return self._whole.pop(k)[0].view(self.like[k].shape).mul_(c)
+        made = super().scaled(k, c, dtype)
+        self._whole.pop(k, None)
+        return made
+
+    def drawn(self, k: int) -> Iterator[Tensor]:
+        t = self.like[k]
+        if k in self._whole:
+            whole, lengths = self._whole[k]
+            yield from whole.split(lengths)
+            return
+        lengths = []
+        for part in self._draw(k):
+            if not lengths:
+                one = part.numel() == t.numel()
+                whole = part if one else torch.empty(t.numel(), dtype=part.dtype, device=t.device)
+            if whole is not part:
+                whole[sum(lengths) :][: part.numel()] = part
+            lengths.append(part.numel())
+            if sum(lengths) == t.numel():
+                self._whole[k] = whole.view(-1), lengths
+            yield part
 
 
 def parts_of(pieces: Sequence[Tensor], k: int) -> Iterable[Tensor]:
@@ -101,6 +157,12 @@ class Law(ABC):
     by_tensor: ClassVar[bool] = False  # do pieces depend on shapes, or are most entries 0?
     independent: ClassVar[bool] = False  # are entries independent, so that runs can be drawn?
     joint: ClassVar[bool] = False  # do the directions of an estimate depend on one another?
+    compact: ClassVar[torch.dtype | None] = None  # a small dtype that holds every entry exactly
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "_draw" in vars(cls) and "compact" not in vars(cls):
+            cls.compact = None  # what is drawn otherwise is held in full
 
     @property
     def stored(self) -> bool:
@@ -198,9 +260,10 @@ class Law(ABC):
                 return
             generator = own(seed, k, t.device)
             drawn = torch.float32 if torch.finfo(t.dtype).bits < 32 else t.dtype
+            drawn, kept = (self.compact, self.compact) if self.compact else (drawn, t.dtype)
             for n in runs(t.numel(), t.device) if self.independent else [t.numel()]:
                 # no name: the part before is gone when the next is drawn
-                yield self._draw(1, n, generator, drawn, t.device).view(-1).to(t.dtype)
+                yield self._draw(1, n, generator, drawn, t.device).view(-1).to(kept)
 
         return Pieces(parts, like)
 

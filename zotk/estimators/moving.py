@@ -1,13 +1,13 @@
 """Walkers: they move parameters in place to θ ± εz, and back, whatever happens."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from zotk.estimators.directions import Direction, Pieces
+from zotk.estimators.directions import Direction, Kept, Pieces
 from zotk.estimators.parameters import in_runs
 
 
@@ -45,9 +45,10 @@ class InPlace:
     A move of 2ε rounds otherwise than two of ε: +ε, -2ε, +ε shifts entries by a unit in the last
     place about every other time, +ε, -ε, -ε, +ε only those that change their binade.
 
-    A tensor is moved run by run, and an interrupt can come between two runs, or between a move
-    and the note of it; the tensor's version, which every run raises by one, then tells how many
-    were moved, and the rest follow before anything else.
+    A tensor is moved run by run, home and on to the other side while the run is at hand. An
+    interrupt can come between two moves, or between a move and the note of it; the tensor's
+    version, which every move of a run raises by one, then tells how many were made, and the rest
+    follow before anything else.
     """
 
     def __init__(self, theta: Sequence[Tensor], direction: Direction, eps: float) -> None:
@@ -57,8 +58,9 @@ class InPlace:
         self._pending: tuple[int, int, int] | None = None  # tensor, side, version before
 
     def go(self, p: int, side: int) -> None:
-        self._move(0)
-        self._query = p
+        if p != self._query:
+            self._move(0)
+            self._query = p
         self._move(side)
 
     def restore(self) -> None:
@@ -77,8 +79,11 @@ class InPlace:
                 self._tensor(pieces, k, side)
 
     def _tensor(self, pieces: Sequence[Tensor], k: int, side: int, done: int = 0) -> None:
-        alpha = (side - self._sides[k]) * self._eps
-        for (t,), z in islice(in_runs([self._theta[k]], pieces, k), done, None):
+        at = self._sides[k]
+        ways = [-at, side] if at and side else [side - at]  # by way of home
+        runs = in_runs([self._theta[k]], pieces, k)
+        moves = ((t, z, way * self._eps) for (t,), z in runs for way in ways)
+        for t, z, alpha in islice(moves, done, None):
             t.add_(z, alpha=alpha)
         self._sides[k], self._pending = side, None
 
@@ -96,37 +101,6 @@ class LastOnly:
             pieces = self._direction(p)
             self._kept = (p, Kept(pieces) if isinstance(pieces, Pieces) else list(pieces))
         return self._kept[1]
-
-
-class Kept(Pieces):
-    """Pieces that are kept as they are drawn, run by run, while the run is at hand."""
-
-    def __init__(self, pieces: Pieces) -> None:
-        super().__init__(pieces.parts, pieces.like)
-        self._whole: dict[int, tuple[Tensor, list[int]]] = {}  # and the lengths of its runs
-
-    def __getitem__(self, k: int) -> Tensor:  # type: ignore[override]
-        for _ in self.parts(k) if k not in self._whole else ():
-            pass
-        return self._whole[k][0] if k in self._whole else super().__getitem__(k)
-
-    def parts(self, k: int) -> Iterator[Tensor]:
-        t = self.like[k]
-        if k in self._whole:
-            whole, lengths = self._whole[k]
-            yield from whole.view(-1).split(lengths)
-            return
-        lengths = []
-        for part in self._drawn(k):
-            if not lengths:
-                one = part.numel() == t.numel()
-                whole = part if one else torch.empty(t.numel(), dtype=t.dtype, device=t.device)
-            if whole is not part:
-                whole[sum(lengths) :][: part.numel()] = part
-            lengths.append(part.numel())
-            if sum(lengths) == t.numel():
-                self._whole[k] = whole.view(t.shape), lengths
-            yield part
 
 
 def insist(restore: Callable[[], None]) -> None:

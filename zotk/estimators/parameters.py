@@ -145,11 +145,15 @@ def _judge(theta: Mapping[str, Tensor], draws: Sequence[Sequence[Tensor]], eps: 
     """Refuse an eps that moves under 1 % of the entries; name the tensors it does not serve."""
     found = [_Moves(eps, draws, k, t) for k, t in enumerate(theta.values())]
     moved, asked = sum(f.moved for f in found), sum(f.asked for f in found)
-    serves = f"eps of {_rounded_up(max(f.serves for f in found))} or more moves every tensor"
+
+    def serves() -> str:
+        least = max(f.serves() for f in found)
+        return f"eps of {_rounded_up(least)} or more moves every tensor"
+
     if moved < 0.01 * asked:
         raise ValueError(
             f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries; a larger eps is "
-            f"needed, {serves}"
+            f"needed, {serves()}"
         )
     named = list(zip(theta, found, strict=True))
     still = [
@@ -167,7 +171,7 @@ def _judge(theta: Mapping[str, Tensor], draws: Sequence[Sequence[Tensor]], eps: 
         words += [f"θ + εz is rounded for {', '.join(rough)}"] if rough else []
         warnings.warn(
             f"eps is {eps}: {' and '.join(words)}; the estimate says nothing of what does not "
-            f"move; {serves}",
+            f"move; {serves()}",
             stacklevel=4,
         )
 
@@ -176,25 +180,33 @@ class _Moves:
     """What θ + εz makes of one tensor, in the entries looked at along some directions.
 
     ``moved`` of ``asked`` entries change; the move differs from εz by the share ``misfit``, in
-    root mean square; from an eps of ``serves`` on every entry's spacing is a quarter of a
-    typical εz or less.
+    root mean square.
     """
 
     def __init__(self, eps: float, draws: Sequence[Sequence[Tensor]], k: int, t: Tensor) -> None:
+        self._draws, self._k, self._t = draws, k, t
         self.moved = self.asked = 0
-        off = wished = spacing = 0.0
-        for t_, z in (pair for pieces in draws for pair in _looked_at(t, pieces, k)):
+        off = self._wished = 0.0
+        for t_, z in self._pairs():
             there = torch.add(t_, z, alpha=eps)
             self.moved += int(torch.count_nonzero(there != t_))
             self.asked += int(torch.count_nonzero(z))
-            at, z = t_.double(), z.double()
-            off += float((there.double() - at - eps * z).square().sum())
-            wished += float(z.square().sum())
-            octave = torch.frexp(at).exponent.double() - 1
+            z = z.double()
+            off += float(there.double().sub_(t_).sub_(z, alpha=eps).square_().sum())
+            self._wished += float(z.square().sum())
+        self.misfit = math.sqrt(off / self._wished) / eps if self._wished else 0.0
+
+    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (pair for z in self._draws for pair in _looked_at(self._t, z, self._k))
+
+    def serves(self) -> float:
+        """From this eps on every entry's spacing is a quarter of a typical εz or less."""
+        spacing = 0.0
+        for t_, z in self._pairs():
+            octave = torch.frexp(t_.double()).exponent.double() - 1
             spacing = max(spacing, float(torch.where(z != 0, octave.exp2(), 0.0).max()))
-        self.misfit = math.sqrt(off / wished) / eps if wished else 0.0
-        spacing *= torch.finfo(t.dtype).eps
-        self.serves = 4 * spacing / math.sqrt(wished / self.asked) if self.asked else 0.0
+        spacing *= torch.finfo(self._t.dtype).eps
+        return 4 * spacing / math.sqrt(self._wished / self.asked) if self.asked else 0.0
 
 
 def _looked_at(t: Tensor, pieces: Sequence[Tensor], k: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,7 +6,7 @@ stand for to ``.grad``, like ``loss.backward()``. The slopes are those of
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from zotk.arguments import seeded
 from zotk.estimators.differences import How, differences
-from zotk.estimators.directions import Direction, Law
+from zotk.estimators.directions import Direction, Law, Pieces
 from zotk.estimators.evaluation import SameBuffers, SameDraws, fresh
 from zotk.estimators.laws import Gaussian
 from zotk.estimators.layerwise import Layerwise
@@ -71,7 +71,8 @@ def measure(
     modules are refused. ``"store"`` and ``"replay"`` move θ in place, by +ε,
     -ε, -ε, +ε, which returns every entry exactly that has not changed its binade, and any within
     one unit in the last place, per query, of the largest value passed; ``"store"`` holds one
-    direction meanwhile, ``"replay"`` none: it draws anew for every move, and large tensors in runs
+    direction meanwhile (signs as bytes), ``"replay"`` none: it draws anew for +ε, for the way
+    from one side by home to the other, and for the way home, and large tensors in runs
     of 2¹⁶ entries (2²⁴ on a GPU), so that no buffer of a tensor's size is needed. ``Sphere`` and
     ``Guided`` draw twice; ``Orthogonal`` holds its P rows, beside what the memory itself needs,
     and raises with "replay" and "layerwise". All give the same estimate to rounding. Half
@@ -248,16 +249,16 @@ def _accumulate(
     theta: Sequence[Tensor], direction: Direction, coefficients: Sequence[float]
 ) -> None:
     """Add Σ c_p z_p to every ``.grad``, or to none: what can fail comes before the first."""
+    sums: Iterator[Tensor]
     if len(coefficients) == 1:
-        # the pieces are nobody else's and are used here for the last time: they may become .grad
-        pieces = zip(theta, direction(0), strict=True)
-        sums = [z.to(wide(t.dtype)).mul_(coefficients[0]) for t, z in pieces]
+        sums = _one_direction(theta, direction(0), coefficients[0])
     else:
-        sums = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
-        add_up(sums, direction, coefficients)
+        totals = [torch.zeros_like(t, dtype=wide(t.dtype)) for t in theta]
+        add_up(totals, direction, coefficients)
+        sums = (totals.pop(0) for _ in theta)  # popped: halves need not be held twice
     made = []
     for t in theta:
-        made.append(_rounded(t, sums.pop(0)))  # popped: halves need not be held twice
+        made.append(_rounded(t, next(sums)))
     versions = [None if t.grad is None else t.grad._version for t in theta]
 
     def write() -> None:
@@ -269,6 +270,15 @@ def _accumulate(
                 t.grad.add_(new) if new.dtype == wide(new.dtype) else t.grad.copy_(new)
 
     insist(write)
+
+
+def _one_direction(theta: Sequence[Tensor], pieces: Sequence[Tensor], c: float) -> Iterator[Tensor]:
+    """c·z, tensor by tensor. z is nobody else's and is used here for the last time."""
+    for k, t in enumerate(theta):
+        if isinstance(pieces, Pieces):
+            yield pieces.scaled(k, c, wide(t.dtype))
+        else:
+            yield pieces[k].to(wide(t.dtype)).mul_(c)
 
 
 def _rounded(t: Tensor, total: Tensor) -> Tensor:

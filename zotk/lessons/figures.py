@@ -43,6 +43,7 @@ def use_style() -> None:
             "figure.figsize": (7.0, 3.6),
             "font.size": 10.5,
             "grid.color": "#dddddd",
+            "image.interpolation": "none",  # one pixel is one value, also in a vector figure
             "legend.frameon": False,
             "lines.linewidth": 1.8,
             "lines.markersize": 5,

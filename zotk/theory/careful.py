@@ -27,7 +27,8 @@ class Careful:
     second: float
     top: float  # at least the largest eigenvalue
     grad2: float
-    square: float  # E |g_B|²
+    square: float  # E |g_B|², with |g|² at its lower end
+    walks: float  # and at its upper end
     warnings: tuple[str, ...]
 
     @classmethod
@@ -83,6 +84,7 @@ class Careful:
             top=top,
             grad2=careful,
             square=careful + noise * m.grad2,
+            walks=m.grad2 + m.stderr["grad2"] + noise * m.grad2,
             warnings=tuple(warnings),
         )
 

@@ -21,7 +21,16 @@ from zotk.estimators.laws import Gaussian
 from zotk.estimators.moving import FromCopy, insist
 from zotk.estimators.parameters import number
 
-__all__ = ["Lines", "Pilot", "kinked", "lines_of", "pilot", "sigma_of"]
+__all__ = [
+    "Lines",
+    "Pilot",
+    "derivatives",
+    "kinked",
+    "lines_of",
+    "mean_of",
+    "pilot",
+    "sigma_of",
+]
 
 Floats = NDArray[np.float64]
 _TABLE = np.arange(-3.0, 4.0) + 0.37  # points of a difference table: not θ, which is not rounded
@@ -42,7 +51,8 @@ class Lines:
         net: nn.Module | None,
     ) -> None:
         self._loss, self._batches = loss, batches
-        self._walk = FromCopy(theta, Gaussian().directions(theta, seeds), 1.0)
+        self._theta, self._direction = theta, Gaussian().directions(theta, seeds)
+        self._walk = FromCopy(theta, self._direction, 1.0)
         self._device = theta[0].device
         self._states: dict[int, SameDraws] = {}
         self._buffers = None if net is None else SameBuffers(net)
@@ -52,9 +62,9 @@ class Lines:
         """A finite loss, or ValueError."""
         return number("loss", self._returned(t, line, batch, rewind))
 
-    def or_nan(self, t: float, line: int) -> float:
-        """A loss on the first batch; NaN where it is not finite."""
-        found = self._returned(t, line, 0, True)
+    def or_nan(self, t: float, line: int, batch: int = 0) -> float:
+        """A loss; NaN where it is not finite."""
+        found = self._returned(t, line, batch, True)
         try:
             return number("loss", found)
         except ValueError:
@@ -64,6 +74,17 @@ class Lines:
         """Even and odd part at t on the first batch; NaN where a loss is not finite."""
         up, down = self.or_nan(t, line), self.or_nan(-t, line)
         return (up + down) / 2, (up - down) / 2
+
+    @contextmanager
+    def shaken(self, line: int, s: float) -> Iterator[None]:
+        """Meanwhile all lines start from θ + s z of this one."""
+        home = self._walk
+        try:
+            home.go(line, s)
+            self._walk = FromCopy(self._theta, self._direction, 1.0)
+            yield
+        finally:
+            self._walk = home
 
     def close(self) -> None:
         insist(self._walk.restore)
@@ -100,6 +121,19 @@ def lines_of(
             yield lines
         finally:
             lines.close()
+
+
+def derivatives(values: Floats, eps: float) -> tuple[Floats, Floats, Floats]:
+    """Slope s, a = D³L[z, z, z]/6 and curvature q from values (…, 4 points) at -2ε, -ε, ε, 2ε."""
+    far, near = values[..., 3] - values[..., 0], values[..., 2] - values[..., 1]
+    q = (values[..., 3] + values[..., 0] - values[..., 2] - values[..., 1]) / (3 * eps**2)
+    return (8 * near - far) / (12 * eps), (far - 2 * near) / (12 * eps**3), q
+
+
+def mean_of(x: Floats, pairs: int) -> tuple[float, float]:
+    """The mean over lines and its standard error; lines on one pair of batches stand together."""
+    sums = np.bincount(np.arange(len(x)) % pairs, weights=x - x.mean(), minlength=pairs)
+    return float(x.mean()), math.sqrt((sums**2).sum() * pairs / (pairs - 1)) / len(x)
 
 
 @dataclass(frozen=True)

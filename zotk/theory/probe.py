@@ -12,7 +12,7 @@ on one line separate data from directions: E[s_B s_B'] = |g|², Cov(q_B, q_B') =
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from torch.utils import _pytree as pytree
 
 from zotk.arguments import integer, positive, seeded
 from zotk.estimators.parameters import draw_seeds, trained
-from zotk.theory.lines import Lines, Pilot, lines_of, pilot
+from zotk.theory.lines import Lines, Pilot, derivatives, lines_of, mean_of, pilot
+from zotk.theory.shaken import SHARES, Shaken, shake
 
 __all__ = ["Measured", "probe"]
 
@@ -57,7 +58,9 @@ class Measured:
     ``stderr`` holds a standard error for each of these, ``limits`` what the size of an unresolved
     one may be (two standard errors above what was found). ``eps``: the step of the lines, which
     were ``probes``; ``evaluations``: calls of the loss. ``repeatable``: two calls at one point
-    agreed.
+    agreed. ``shaken``: what it is like where the parameters are shaken at random, by 1/4, 1/2,
+    1 and 2 times ``norm`` (√d where that is 0) as far as the loss is finite: a ``Shaken`` each,
+    with ``length``, ``trace``, ``grad2``, ``scatter`` (tr Cov(g_i)) and ``stderr``.
     """
 
     d: int
@@ -79,6 +82,7 @@ class Measured:
     evaluations: int
     repeatable: bool
     norm: float
+    shaken: tuple[Shaken, ...] = field(default=(), hash=False)
 
     @property
     def unresolved(self) -> tuple[str, ...]:
@@ -107,6 +111,9 @@ class Measured:
             else:
                 continue
             lines.append(f"  {words:<{width}}  {shown}")
+        for each in self.shaken:
+            words = f"tr H, shaken by {each.length:.3g}"
+            lines.append(f"  {words:<{width}}  {each.trace:.3g} ± {each.stderr['trace']:.1g}")
         of = "" if self.examples is None else f" of {self.examples} examples"
         lines.append(f"  {self.evaluations} evaluations{of}, step {self.eps:.3g} of the lines")
         return "\n".join(lines)
@@ -146,10 +153,15 @@ def probe(
     Gaussian direction, sees two of them; if there are fewer than two for each line they are used
     again, and standard errors are those between pairs of batches.
 
-    Costs 8·probes calls, 4·probes for one loss without any randomness; looking for the step
-    ``eps`` of the lines, where it is not given, and for the error of an evaluation costs one to
-    two hundred more. ``eps`` balances the error of q by round-off and by fourth derivatives.
-    Memory: a copy of the parameters. They are restored bitwise, whatever happens.
+    Trace, |g|² and noise are measured again where the parameters are shaken at random, along
+    Gaussian directions, by four lengths up to twice their own, on an eighth of the lines, at least
+    four.
+
+    Costs 8·probes calls and half as many, at least 128, where they are shaken; the half of all that
+    for one loss without any randomness. Looking for the step ``eps`` of the lines, where it is not
+    given, and for the error of an evaluation costs one to two hundred more. ``eps`` balances the
+    error of q by round-off and by fourth derivatives.
+    Memory: two copies of the parameters. They are restored bitwise, whatever happens.
 
     Standard errors are over lines, or over pairs of batches, and contain what higher derivatives
     may have left, judged by the lines at 2ε. A number below twice its standard
@@ -172,11 +184,15 @@ def probe(
     named = trained(params)
     theta = list(named.values())
     kept = _batches(batches, 2 * probes)
-    seeds = draw_seeds(probes, seeded(generator))
+    seeds = draw_seeds(probes + _shakes(probes), seeded(generator))
     examples = None if kept is None else _size(kept)
     net = params if isinstance(params, nn.Module) else None
     with lines_of(loss, theta, seeds, kept, net) as lines:
         return _measured(lines, theta, probes, eps, kept, examples)
+
+
+def _shakes(probes: int) -> int:
+    return max(_LEAST, probes // 8)
 
 
 def _batches(batches: Iterable[Any] | None, most: int) -> list[Any] | None:
@@ -248,56 +264,58 @@ def _measured(
             f"loss is {values[0, 0, 0]} along every line: it does not see params, is a step "
             "function here, or rounds differences away (a larger eps, or a wider format)"
         )
-    return _numbers(
-        values,
-        theta,
-        dtype,
-        found,
-        min(probes, count // 2),
-        single=single,
+    d, norm = sum(t.numel() for t in theta), math.sqrt(total)
+    numbers, stderr, limits, raw = _numbers(
+        values, found, min(probes, count // 2), single=single, examples=examples or 1,
+        same=single and repeatable,
+    )  # fmt: skip
+    lengths = [share * length * math.sqrt(d) for share in SHARES]
+    shaken = shake(
+        lines, lengths, found.eps, values[: _shakes(probes)], raw, batches=count,
+        examples=examples or 1, d=d,
+    )  # fmt: skip
+    names = ("trace", "second", "grad2", "noise_scale", "sigma", "third", "kink")
+    return Measured(
+        d=d,
+        dtype=dtype,
+        largest=max(float(t.abs().max()) for t in theta if t.numel()),
+        loss=float(values.mean()),
+        **{name: numbers.get(name) for name in names},
+        stderr=stderr,
+        limits=limits,
         examples=examples,
+        eps=found.eps,
+        probes=probes,
         evaluations=lines.calls,
         repeatable=repeatable,
+        norm=norm,
+        shaken=shaken,
     )
 
 
 def _numbers(
-    values: Floats,
-    theta: Sequence[Tensor],
-    dtype: torch.dtype,
-    found: Pilot,
-    pairs: int,
-    *,
-    single: bool,
-    examples: int | None,
-    evaluations: int,
-    repeatable: bool,
-) -> Measured:
-    """From the values (lines, 2 batches, 4 points), of so many pairs of batches in turn."""
+    values: Floats, found: Pilot, pairs: int, *, single: bool, examples: int, same: bool
+) -> tuple[dict[str, float], dict[str, float], dict[str, float], dict[str, tuple[float, float]]]:
+    """From the values (lines, 2 batches, 4 points), of so many pairs of batches in turn.
+
+    The numbers that are resolved, standard errors, limits; and as they were found, resolved or
+    not, those that are measured again far away. ``same``: nothing but the errors of evaluation
+    differs in two values.
+    """
     m, eps = len(values), found.eps
     sigma = 0.0 if found.sigma is None else found.sigma[0]
-    far, near = values[..., 3] - values[..., 0], values[..., 2] - values[..., 1]
-    s = (8 * near - far) / (12 * eps)  # slopes, free of a
-    a = (far - 2 * near) / (12 * eps**3)
-    q = (values[..., 3] + values[..., 0] - values[..., 2] - values[..., 1]) / (3 * eps**2)
+    s, a, q = derivatives(values, eps)
     # what errors of evaluation add to the variances of s, a and q
     of_s, of_a, of_q = (
         share * sigma**2 / eps**power for share, power in ((65 / 72, 2), (5 / 72, 6), (4 / 9, 4))
     )
-    same = single and repeatable  # nothing but the errors differs in two values
-
-    def mean(x: Floats) -> tuple[float, float]:
-        """And its standard error; lines on one pair of batches stand together."""
-        sums = np.bincount(np.arange(m) % pairs, weights=x - x.mean(), minlength=pairs)
-        return float(x.mean()), math.sqrt((sums**2).sum() * pairs / (pairs - 1)) / m
-
     off = q - q.mean(0)
-    half, error = mean(off[:, 0] * off[:, 1] / 2)
+    half, error = mean_of(off[:, 0] * off[:, 1] / 2, pairs)
     squares = {
-        "trace": mean(q.mean(1)),
+        "trace": mean_of(q.mean(1), pairs),
         "second": (half * m / (m - 1) - same * of_q / 2, error),
-        "grad2": mean(s[:, 0] * s[:, 1] - same * of_s),
-        "third": mean((a**2).mean(1) - of_a),
+        "grad2": mean_of(s[:, 0] * s[:, 1] - same * of_s, pairs),
+        "third": mean_of((a**2).mean(1) - of_a, pairs),
     }
     # what is left of higher derivatives: at most what the lines at 2ε have corrected
     size = {name: math.sqrt(max(0.0, value)) for name, (value, _) in squares.items()}
@@ -311,17 +329,18 @@ def _numbers(
     limits: dict[str, float] = {}
     for name, (value, error) in squares.items():
         error = math.hypot(error, left.get(name, 0.0))
+        squares[name] = value, error
         if (abs(value) if name == "trace" else value) > 2 * error:
             numbers[name], stderr[name] = value, error
         else:
             limits[name] = max(0.0, value) + 2 * error
+    scatter = 0 * q[:, 0] if single else (s[:, 0] - s[:, 1]) ** 2 / 2 - of_s
     if single:
         numbers["noise_scale"] = 0.0
     elif "grad2" in numbers:
-        n, scatter = examples or 1, (s[:, 0] - s[:, 1]) ** 2 / 2 - of_s
         ratio = max(0.0, float(scatter.mean())) / numbers["grad2"]
-        error = mean(scatter - ratio * s[:, 0] * s[:, 1])[1] / numbers["grad2"]
-        numbers["noise_scale"], stderr["noise_scale"] = n * ratio, n * error
+        error = mean_of(scatter - ratio * s[:, 0] * s[:, 1], pairs)[1] / numbers["grad2"]
+        numbers["noise_scale"], stderr["noise_scale"] = examples * ratio, examples * error
     else:
         limits["noise_scale"] = math.inf
     if found.sigma is None:
@@ -337,19 +356,6 @@ def _numbers(
             scale = 3 * math.sqrt(2) * eps**1.5
             numbers["kink"] = scale * numbers.pop("third")
             stderr["kink"] = scale * stderr.pop("third")
-    names = ("trace", "second", "grad2", "noise_scale", "sigma", "third", "kink")
-    return Measured(
-        d=sum(t.numel() for t in theta),
-        dtype=dtype,
-        largest=max(float(t.abs().max()) for t in theta if t.numel()),
-        loss=float(values.mean()),
-        **{name: numbers.get(name) for name in names},
-        stderr=stderr,
-        limits=limits,
-        examples=examples,
-        eps=eps,
-        probes=m,
-        evaluations=evaluations,
-        repeatable=repeatable,
-        norm=math.sqrt(sum(float(t.double().square().sum()) for t in theta)),
-    )
+    raw = {name: squares[name] for name in ("trace", "grad2")}
+    mean, error = mean_of(scatter, pairs)
+    return numbers, stderr, limits, raw | {"scatter": (examples * mean, examples * error)}

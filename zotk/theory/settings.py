@@ -10,6 +10,7 @@ from zotk.estimators.directions import Law
 from zotk.estimators.laws import Orthogonal, Rademacher, Sphere
 from zotk.theory.careful import Careful, edge_of
 from zotk.theory.probe import Measured
+from zotk.theory.shaken import Reach
 
 __all__ = ["Reason", "Settings", "suggest"]
 
@@ -37,7 +38,8 @@ class Settings:
     optimiser (for Adam α and β₁); ``batch`` the examples a step (None for one loss); ``tries`` the
     three rates to compare; ``evaluations`` those of the whole run of ``horizon`` steps; ``floor``
     the excess loss that noises keep up at ``lr``; ``edge`` the rate (of plain steps) at which the
-    expected loss of the quadratic model begins to grow over the run, for a trace of ``curvature``.
+    expected loss of the quadratic model begins to grow over the run, for a trace of ``curvature``,
+    and ``share`` what of it a rate may be; ``walk`` the length that the run is to walk at ``lr``.
     ``reasons`` has one :class:`Reason` for each.
     """
 
@@ -55,6 +57,8 @@ class Settings:
     evaluations: int
     edge: float
     curvature: float
+    share: float
+    walk: float
     floor: float
     stop: str
     watch: str
@@ -80,6 +84,7 @@ class Settings:
             "memory": self.memory,
             "rounding": self.rounding,
             "machines": f"up to {self.queries}, group=" if self.queries > 1 else "one",
+            "walk": f"about {self.walk:.2g}",
             "evaluations": f"{self.evaluations} in {self.horizon} steps",
             "floor": f"{self.floor:.2g} above the least loss",
             "stop": self.stop,
@@ -110,14 +115,19 @@ def suggest(
     ``dtype``: what the parameters will have in the run; ``batch``: examples a step, the measured
     batches' where None. ``optimizer``: "sgd" or "adam".
 
-    The rate is the smaller of two. One is what a step can bear, from |g|², noise and curvature
+    The rate is the least of three. One is what a step can bear, from |g|², noise and curvature
     (``minibatch.one-step``, with tr H² for the largest eigenvalue and the noise of evaluation
-    added); the other is half of the bound of ``minibatch.bounds`` for the quadratic model, with the
-    directions that are felt within the horizon for the rank (``minibatch.horizon``). Curvature
-    is taken two standard errors up, the rest one to the careful side, and the second moment at its
-    limit where it is unresolved. The curvature is that of the start: a warning says if the run will
-    walk half as far as the parameters are long (``kernel-ends.walk``), and :class:`zotk.Watch` is
-    for that.
+    added). One is half of the bound of ``minibatch.bounds`` for the quadratic model, with the
+    directions that are felt within the horizon for the rank (``minibatch.horizon``). Both are about
+    the start. The third is the largest rate that is at most half of that bound where its own walk
+    over the horizon ends, lr √(d Σc²) away (``kernel-ends.walk``): there tr H and squared slopes
+    are those of the shaken parameters, ``measured.shaken``, with straight lines between the
+    lengths, and the bound falls as 1/tr H; no walk may be longer than the longest of these.
+    Curvature is taken two standard errors up, the rest one to the careful side, and the second
+    moment at its limit where it is unresolved.
+
+    The third is a forecast: a run may meet a curvature that no random shake does, by what it
+    learns, and its drift is in no random walk. :class:`zotk.Watch` looks along the way.
 
     For Adam the rate α is this one times √(E c²): with one query of signs α/√v is a scalar rate,
     v the mean of c² (``adam.scalar``). It is safe at the start; it rises to the edge of momentum
@@ -157,19 +167,28 @@ def suggest(
     nu2 = (2 if scheme == "forward" else 0.5) * (sigma / eps) ** 2 / queries
     edge = edge_of(m, k, horizon)
     step = m.grad2 / ((k.p * m.top + k.c * m.trace) * m.square + nu2 * m.trace)
-    lr, why = min((step, "what a step can bear"), (edge / 2, "half of the model's edge"))
+    reach = Reach.of(
+        measured.shaken, 2 * measured.eps * math.sqrt(m.d), d=m.d, trace=m.trace, square=m.walks,
+        batch=size, noise=queries * nu2,
+    )  # fmt: skip
+    far, longest = reach.rate(edge / 2, queries, horizon)
+    of_walk = "no walk beyond what was looked at" if longest else "half of its walk's last edge"
+    lr, why = min(
+        (edge / 2, "half of the model's edge"), (step, "what a step can bear"), (far, of_walk)
+    )
+    share = min(step, edge / 2) / edge
     reasons["lr"] = Reason(
         "extrapolated",
-        ("minibatch.one-step", "minibatch.bounds", "minibatch.horizon"),
-        f"{why}; with curvature of the start, see Watch",
+        ("minibatch.one-step", "minibatch.bounds", "minibatch.horizon", "kernel-ends.walk"),
+        why,
     )
+    walk = reach.walk(lr, queries, horizon)
     if reasons["eps"].kind == "extrapolated" and nu2 * queries > m.square:
         warnings.append(
             "errors of evaluation exceed the slopes: repeat evaluations, or use a wider format"
         )
     felt = m.felt(lr if optimizer == "sgd" else edge / 2, horizon)
     floor = lr / 4 * ((k.p + k.c * felt) * (m.square - m.grad2) + felt * nu2)
-    scalar = lr
     momentum, reasons["momentum"] = 0.0, _no_momentum(m, queries)
     reasons["floor"] = Reason(
         "extrapolated", ("minibatch.floor", "two-point.budget"),
@@ -193,13 +212,14 @@ def suggest(
         "stop": Reason("extrapolated", ("mean-square.sample-means",),
                        "judge the median of a few runs, not their mean"),
         "watch": Reason("extrapolated", ("kernel-ends.walk", "kernel-ends.inflation"),
-                        "the walk can raise tr H, and the edge comes down: zotk.Watch"),
+                        "the walk, and what is learned, can raise tr H: zotk.Watch"),
+        "walk": Reason("extrapolated", ("kernel-ends.walk",),
+                       "lr √(d Σc²), with slopes as where the parameters are shaken"),
     }  # fmt: skip
-    walk = scalar * math.sqrt(horizon * m.d * (m.square + nu2) / queries)
-    if walk > measured.norm / 2:
+    if not measured.shaken:
         warnings.append(
-            f"the run walks about {walk:.2g}, and the parameters are {measured.norm:.2g} long: the "
-            "curvature of the start will not hold; use zotk.Watch, with every=10 or so"
+            "the loss is not finite where the parameters are shaken by a quarter of their length: "
+            f"no walk beyond {reach.length[-1]:.2g}, as far as the lines went"
         )
     warnings += m.warnings
     used = horizon * (queries + 1 if scheme == "forward" else 2 * queries)
@@ -218,6 +238,8 @@ def suggest(
         evaluations=used,
         edge=edge,
         curvature=m.trace,
+        share=share,
+        walk=walk,
         floor=floor,
         stop=f"when the mean loss of {max(10, horizon // 10)} steps is no lower than that of those "
         f"before; at once above {2 * abs(measured.loss):.3g}",

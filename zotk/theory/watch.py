@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zotk.arguments import integer, positive, seeded
 from zotk.estimators.parameters import draw_seeds, trained
 from zotk.estimators.record import Estimate
-from zotk.theory.lines import lines_of
+from zotk.theory.lines import derivatives, lines_of
 from zotk.theory.probe import Measured
 from zotk.theory.settings import Settings
 
@@ -96,22 +96,20 @@ class Watch:
         edge, wanted = None, lr
         if self._steps % self._every == 0:
             edge = self.edge()
-            share = self._settings.lr / self._settings.edge
-            if lr > 1.25 * share * edge:
-                wanted = share * edge
+            wanted = self._settings.share * edge
+            wanted = wanted if lr > 1.25 * wanted else lr
         slope = len(squares) * math.sqrt(sum(squares) / len(squares))
         return Watched(self._steps, math.sqrt(self._d * self._squares), slope, edge, wanted)
 
     def edge(self) -> float:
         """The edge of the settings, times the trace they rest on over the present one."""
         seeds = draw_seeds(self._probes, self._generator)
-        eps, bends = self._eps, []
+        eps, values = self._eps, []
         with lines_of(self._loss, self._theta, seeds, self._batches, self._net) as lines:
             for i in range(self._probes):
                 k = 0 if self._batches is None else i % len(self._batches)
-                far, near, close, away = (lines.value(t * eps, i, k) for t in (-2, -1, 1, 2))
-                bends.append((far + away - near - close) / (3 * eps**2))
-        found = np.array(bends)
+                values.append([lines.value(t * eps, i, k) for t in (-2, -1, 1, 2)])
+        found = derivatives(np.array(values), eps)[2]
         trace = float(found.mean() + found.std(ddof=1) / math.sqrt(len(found)))
         if trace <= 0:
             return self._settings.edge

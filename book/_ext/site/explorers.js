@@ -5,7 +5,7 @@ document.querySelectorAll(".explorer").forEach(explorer => {
   const alts = JSON.parse(explorer.querySelector("script").textContent);
   const frame = moved => knobs.reduce(
     (at, knob, i) => at * (Number(knob.max) + 1) + Math.min(Number(knob.max), Math.max(0, moved[i])), 0);
-  const file = at => `${explorer.dataset.frames}/${at}.png`;
+  const file = at => `${explorer.dataset.frames}/${at}.webp`;
   const here = () => knobs.map(knob => Number(knob.value));
 
   const prepare = () => knobs.forEach((_, i) => [-1, 1].forEach(step => {
