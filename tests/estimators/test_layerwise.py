@@ -221,7 +221,7 @@ def test_one_module_is_held_at_a_time():
     class Watching(zotk.Gaussian):
         def pieces(self, like, seed):
             inner = super().pieces(like, seed)
-            return type(inner)(lambda k: self.seen(inner[k]), len(like))
+            return type(inner)(lambda k: self.seen(inner[k]), like)
 
         def seen(self, z):
             alive.add(z)
