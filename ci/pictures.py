@@ -25,13 +25,19 @@ def slim(svg: str) -> str:
 
 
 def _opaque(encoded: str) -> str:
-    """A PNG in base64 without an alpha channel that says nothing, if that is shorter."""
+    """A PNG in base64 without an alpha channel that says nothing, if that is shorter.
+
+    With a palette where that loses nothing.
+    """
     raw = base64.b64decode(encoded)
     image = Image.open(io.BytesIO(raw)).convert("RGBA")
     if image.getchannel("A").getextrema() != (255, 255):
         return encoded
-    stream = io.BytesIO()
-    image.convert("RGB").save(stream, "png", optimize=True)
+    image, stream = image.convert("RGB"), io.BytesIO()
+    if image.getcolors(256):  # a colour map has no more: a byte for each pixel is enough
+        few = image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        image = few if few.convert("RGB").tobytes() == image.tobytes() else image
+    image.save(stream, "png", optimize=True)
     found = base64.b64encode(stream.getvalue()).decode()
     return found if len(found) < len(encoded) else encoded
 

@@ -42,6 +42,16 @@ def test_pixels_stay():
         assert (len(inner) < len(png)) == shorter
 
 
+def test_a_colour_map_becomes_a_palette():
+    noise = Image.effect_noise((60, 50), 80)
+    noise.putpalette([k for level in range(256) for k in (level, 255 - level, level // 2)])
+    few = noise.convert("RGB")
+    found = pictures.slim(f'<image href="data:image/png;base64,{encoded(few)}"/>')
+    inner = found.partition("base64,")[2].partition('"')[0]
+    assert Image.open(io.BytesIO(base64.b64decode(inner))).mode == "P"
+    assert decoded(inner) == few.convert("RGBA").tobytes()
+
+
 def test_a_folder(tmp_path):
     (tmp_path / "a.svg").write_text('<path d="M 0.123456 1"/>')
     (tmp_path / "b.png").write_bytes(b"kept")
