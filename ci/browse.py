@@ -140,10 +140,10 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> Visi
         for slider in driver.find_elements(By.CSS_SELECTOR, SLIDERS):
             faults += [fault for fault in [_press(driver, slider)] if fault]
         driver.execute_script(UNFOLD)
-        faults += _accessible(driver, DESKTOP)
         for kind, cases in driver.execute_script(FACTS).items():
             said = [links.alt_fault(*c) if kind == "img" else f"{kind}: {c}" for c in cases]
             faults += [fault for fault in said if fault]
+        faults += _accessible(driver, DESKTOP)
 
         look_through(driver, PHONE)
         driver.get(f"{origin}/{page}")
@@ -151,10 +151,10 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> Visi
         with unrolled(driver, PHONE):
             shoot(driver, shots / f"{stem}-phone.png")
         driver.execute_script(UNFOLD)
-        faults += _accessible(driver, PHONE)
         width, wide = driver.execute_script(WIDTH)
         if width > PHONE.width:
             faults.append(f"{width} px wide on a phone of {PHONE.width}: {', '.join(wide)}")
+        faults += _accessible(driver, PHONE)
     except WebDriverException as error:
         faults.append(f"the browser gave up: {(error.msg or repr(error)).splitlines()[0]}")
     return Visit([*faults, *_recorded(driver, origin)], figures)
