@@ -628,6 +628,7 @@ def on_lines(settings: dict[str, Any], norm: bool = True) -> nn.Sequential:
     return net.eval()
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("case", LINES)
 @pytest.mark.parametrize("arity", ARITIES)
 def test_convolutions_along_a_line_agree_with_autograd(case: str, arity: Any) -> None:
