@@ -1,6 +1,6 @@
 """Open chapters in JupyterLab with headless Chromium, run all their cells, and look.
 
-    python -m ci.lab_look [CHAPTER …]        (without names: `choosing`)
+    python -m ci.lab_look [CHAPTER …]        (without names: `one_step_of_zo_sgd`)
 
 Fatal: a claim or a proof that is no box, a request to another host, a question that nobody asked
 for, a cell that fails, an explorer that is not live, a chapter whose file saving changes.
@@ -26,7 +26,7 @@ from ci.lab import command
 
 VIEW = browser.Viewport(1400, 1400, False)
 START, RUN = 60, 600  # seconds: to open, to run a chapter
-USUAL = ("choosing",)
+USUAL = ("one_step_of_zo_sgd",)  # claims, proofs, an explorer, and half a minute
 
 
 @contextlib.contextmanager
@@ -62,12 +62,13 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _wait(done: Callable[[], Any], trouble: str) -> None:
-    limit = time.monotonic() + START
-    while not done():
+def _wait(done: Callable[[], Any], trouble: str, seconds: float = START) -> Any:
+    limit = time.monotonic() + seconds
+    while not (found := done()):
         if time.monotonic() > limit:
             raise TimeoutError(trouble)
         time.sleep(0.5)
+    return found
 
 
 def look(driver: webdriver.Chrome, address: str, root: Path, name: str) -> list[str]:
@@ -82,7 +83,9 @@ def look(driver: webdriver.Chrome, address: str, root: Path, name: str) -> list[
     driver.get(f"{address}/lab/tree/chapters/{name}.ipynb?reset")
     _wait(lambda: driver.execute_script(OPEN, len(cells)), f"{name}: the notebook does not open")
     faults = [f"it asks: {words!r}" for words in driver.execute_script(QUESTIONS)]
-    faults += driver.execute_async_script(RUN_ALL)
+    driver.execute_script(RUN_ALL)
+    ran = _wait(lambda: driver.execute_script(RAN), f"{name}: not all cells ran in {RUN} s", RUN)
+    faults += ran["faults"]
     drawn = driver.execute_script(BOXES)
     if drawn != boxes:
         faults.append(f"{drawn} boxes of claims and proofs, {boxes} in the chapter")
@@ -107,12 +110,15 @@ return open?.context?.isReady && jupyterapp.shell.currentWidget === open
   && open.content.widgets.length === arguments[0];"""
 QUESTIONS = """return [...document.querySelectorAll(".jp-Dialog, .Toastify__toast")]
   .map(box => box.innerText);"""
-RUN_ALL = """const done = arguments[0], notebook = jupyterapp.shell.currentWidget.content;
+RUN_ALL = """const notebook = jupyterapp.shell.currentWidget.content;
 const failed = () => notebook.widgets.filter(cell => cell.model.type === "code")
   .flatMap(cell => cell.model.outputs.toJSON()).filter(each => each.output_type === "error")
   .map(each => `a cell fails: ${each.ename}: ${each.evalue}`);
+window.ran = null;
 jupyterapp.commands.execute("notebook:run-all-cells").then(
-  () => done(failed()), error => done([...failed(), String(error)]));"""
+  () => { window.ran = {faults: failed()}; },
+  error => { window.ran = {faults: [...failed(), String(error)]}; });"""
+RAN = "return window.ran;"
 BOXES = """return jupyterapp.shell.currentWidget.content.widgets.flatMap(
   cell => [...cell.node.querySelectorAll("aside")])
   .filter(box => /^(Theorem|Lemma|Proposition|Corollary|Property|Observation|Proof)/.test(
@@ -128,7 +134,6 @@ def main(names: Sequence[str]) -> int:
         raise SystemExit(f"no such chapter: {', '.join(sorted(unknown))}")
     found = 0
     with lab(ROOT) as address, browser.chromium() as driver:
-        driver.set_script_timeout(RUN)
         for name in names or USUAL:
             start, faults = time.monotonic(), look(driver, address, ROOT, name)
             found += len(faults)
