@@ -183,9 +183,8 @@ class _Tour:
 
     def __init__(self, site: Path, shots: Path, origin: str) -> None:
         self.site, self.shots, self.origin = site, shots, origin
-        pages = links.pages(site)
-        self.count = len(pages)
-        self._waiting = sorted(pages, key=lambda page: (site / page).stat().st_size)
+        self.pages = links.pages(site)
+        self._waiting = sorted(self.pages, key=lambda page: (site / page).stat().st_size)
         self._drivers: list[webdriver.Chrome] = []
         self.seen: dict[str, Visit] = {}
 
@@ -222,7 +221,7 @@ class _Tour:
         faults = [*dict.fromkeys(fault.replace(f"{self.origin}/", "/") for fault in found.faults)]
         self.seen[page] = Visit(faults, found.figures)
         state = f"{len(faults)} PROBLEMS" if faults else f"to {redirect}" if redirect else "ok"
-        passed(len(self.seen), self.count, page, start, state)
+        passed(len(self.seen), len(self.pages), page, start, state)
 
 
 def browse(
@@ -236,11 +235,12 @@ def browse(
     for name, what in links.problems(site, wanted):
         found.setdefault(name, []).append(what)
     with serve(site) as origin:
-        seen = _Tour(site, shots, origin).go(jobs)
-    for name in links.pages(site):
+        tour = _Tour(site, shots, origin)
+        seen = tour.go(jobs)
+    for name in tour.pages:
         known = found.setdefault(name, [])
         known += [fault for fault in seen[name].faults if fault not in known]
-    figures = [figure for name in links.pages(site) for figure in seen[name].figures]
+    figures = [figure for name in tour.pages for figure in seen[name].figures]
     start = time.perf_counter()
     with chromium() as driver:
         sheet, *_ = contact.lay_out(driver, figures, wanted, shots)

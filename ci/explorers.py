@@ -100,10 +100,9 @@ def player(
             f'aria-valuetext="{escape(values[start])}" data-values="{escape(json.dumps(values))}">'
             f'<output for="{knob}">{escape(values[start])}</output></div>'
         )
-    width, height = size
     all_alts = json.dumps(alts, ensure_ascii=False).replace("<", "\\u003c")
     return (
         f'<div class="explorer" data-frames="{frames_at}">{"".join(rows)}'
-        f'<img src="{frames_at}/{at}.webp" width="{width}" height="{height}" loading="lazy" '
+        f'<img src="{frames_at}/{at}.webp" width="{size[0]}" height="{size[1]}" loading="lazy" '
         f'alt="{escape(alts[at])}"><script type="application/json">{all_alts}</script></div>'
     )
