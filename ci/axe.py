@@ -11,7 +11,7 @@ import hashlib
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 OPTIONS: dict[str, Any] = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     "rules": {"duplicate-id": {"enabled": True}},
+    "resultTypes": ["violations"],
+}
+
+# the rules that ask for colours, and so the only ones whose answer another theme changes
+OF_COLOUR: dict[str, Any] = {
+    "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
     "resultTypes": ["violations"],
 }
 
@@ -93,7 +99,9 @@ def _script() -> str:
     return ensure().read_text(encoding="utf-8")
 
 
-def examine(driver: webdriver.Chrome) -> list[dict[str, Any]]:
+def examine(
+    driver: webdriver.Chrome, options: Mapping[str, Any] = OPTIONS
+) -> list[dict[str, Any]]:
     """The rules that the page in front of the browser violates, as axe-core tells them.
 
     It takes the glyphs of formulas off the page.
@@ -101,7 +109,7 @@ def examine(driver: webdriver.Chrome) -> list[dict[str, Any]]:
     driver.execute_script(BARE)
     if not driver.execute_script("return Boolean(window.axe)"):
         driver.execute_script(_script())
-    violations: list[dict[str, Any]] = driver.execute_async_script(RUN, CONTEXT, OPTIONS)
+    violations: list[dict[str, Any]] = driver.execute_async_script(RUN, CONTEXT, options)
     return violations
 
 
