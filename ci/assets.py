@@ -2,8 +2,9 @@
 
     python -m ci.assets        # make the folder if it is missing, print it
 
-It comes out of the wheel `sphinx-mathjax-offline` (its files, not its extension). The folder lies
-in `.cache/`, is named after the SHA-256 of its files and is compared with it before each use.
+It comes out of the wheel `sphinx-mathjax-offline` (its files, not its extension): the components
+that pages use in one file, without the menu, which is a third of MathJax's own. The folder lies in
+`.cache/`, is named after the SHA-256 of its files and is compared with it before each use.
 """
 
 import shutil
@@ -15,17 +16,13 @@ from pathlib import Path
 from ci.chapters import ROOT, digest, files_under
 
 MATHJAX = ("sphinx-mathjax-offline", "0.0.2")
-MATHJAX_PARTS = (
-    "tex-mml-chtml.js",
-    "output/chtml/fonts/",
-    "input/tex/extensions/",
-    "a11y/",
-    "ui/",
-    "sre/mathmaps/base.json",
-    "sre/mathmaps/en.json",
-    "sre/mathmaps/nemeth.json",
+SCRIPT = "vendor/mathjax/mathjax.js"
+COMPONENTS = (  # each rests on those before it
+    *("startup", "core", "input/tex", "output/chtml", "output/chtml/fonts/tex"),
+    *("a11y/assistive-mml", "ui/lazy"),
 )
-SHA256 = "8a6a739835c7d3e5b32c8ddc7ca7ec3c1acbdec871ee7505e0e93bd85def738b"
+BESIDE = ("output/chtml/fonts/woff-v2/", "input/tex/extensions/")  # loaded when they are needed
+SHA256 = "eafdc2fc953e92f3987163b380b4c891a3b48373749c953ae664779ae168e39b"
 
 
 class AssetError(Exception):
@@ -33,17 +30,20 @@ class AssetError(Exception):
 
 
 def add_mathjax(folder: Path) -> None:
-    """Copy the parts of MathJax that pages load."""
+    """Make `SCRIPT` in a folder, and copy what it loads when it needs it."""
     name, pinned = MATHJAX
     wheel = distribution(name)
     if wheel.version != pinned:
         raise AssetError(f"{name} {pinned} is pinned, {wheel.version} is installed")
     source = Path(str(wheel.locate_file(f"{name}/static/mathjax")))
+    script = folder / SCRIPT
     for file in files_under(source):
         part = file.relative_to(source)
-        if part.as_posix().startswith(MATHJAX_PARTS):
-            (folder / part).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / part)
+        if part.as_posix().startswith(BESIDE):
+            (script.parent / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, script.parent / part)
+    parts = [(source / f"{each}.js").read_text(encoding="utf-8") for each in COMPONENTS]
+    script.write_text("\n;\n".join(parts), encoding="utf-8")
 
 
 def ensure(cache: Path = ROOT / ".cache") -> Path:
@@ -58,7 +58,7 @@ def ensure(cache: Path = ROOT / ".cache") -> Path:
     folder.parent.mkdir(parents=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         new = Path(temporary) / "new"
-        add_mathjax(new / "vendor/mathjax")
+        add_mathjax(new)
         found = digest(files_under(new), new)
         if found != SHA256:
             raise AssetError(f"the assets have the SHA-256 {found}, not the pinned one")

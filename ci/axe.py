@@ -99,9 +99,7 @@ def _script() -> str:
     return ensure().read_text(encoding="utf-8")
 
 
-def examine(
-    driver: webdriver.Chrome, options: Mapping[str, Any] = OPTIONS
-) -> list[dict[str, Any]]:
+def examine(driver: webdriver.Chrome, options: Mapping[str, Any] = OPTIONS) -> list[dict[str, Any]]:
     """The rules that the page in front of the browser violates, as axe-core tells them.
 
     It takes the glyphs of formulas off the page.

@@ -21,7 +21,7 @@ from typing import Any
 
 import nbformat
 
-from ci import budget, downloads, explorers, gpu, markup, messages, pictures, previews
+from ci import budget, downloads, explorers, gpu, markup, messages, pictures, previews, styles
 from ci.chapters import ROOT, Chapter, ChapterError, digest, files_under, plan
 from ci.console import any_locale
 from ci.judge import ANSI, tail
@@ -148,6 +148,9 @@ def complete(root: Path, source: Path, site: Path) -> None:
     for page in site.rglob("*.html"):
         text = markup.mended(page.read_text(encoding="utf-8"))
         page.write_text(markup.sized(text, page.parent), encoding="utf-8")
+    theme = site / "_static/scripts/pydata-sphinx-theme.js"
+    theme.write_text(markup.lighter(theme.read_text(encoding="utf-8")), encoding="utf-8")
+    styles.gather(site)
     downloads.prepare(site, root)
     previews.write(site)
 
@@ -211,7 +214,7 @@ def main(argv: Sequence[str] | None = None, root: Path = ROOT) -> int:
     try:
         with only_one(root):
             site, made = build(root, args.profile, args.seed)
-    except (BuildError, ChapterError) as error:
+    except (BuildError, ChapterError, styles.StyleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     state = f"built in {time.monotonic() - started:.1f} s" if made else "unchanged"

@@ -45,6 +45,19 @@ SIZE = re.compile(r'<svg[^>]*? viewBox="0 0 ([\d.]+) ([\d.]+)"', re.DOTALL)
 PIXELS = 4 / 3  # in a point
 
 
+# the theme measures every piece of code, folded or not, whenever a page changes, and so has all of
+# it laid out; `reading.js` looks at those that are shown
+MEASURED = re.compile(
+    r'document\.querySelectorAll\(\["pre",[^\]]*\]\.join\(", "\)\)'
+    r"(?=\.forEach\(\w+=>\{\w+\.tabIndex=)"
+)
+
+
+def lighter(script: str) -> str:
+    """The theme's script without what holds up a long page."""
+    return MEASURED.sub("[]", script)
+
+
 def mended(html: str) -> str:
     """A page with all the changes that need no other file."""
     for pattern, replacement in PATTERNS:

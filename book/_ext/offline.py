@@ -24,13 +24,10 @@ def configure(app: Sphinx, config: Config) -> None:
     except assets.AssetError as error:
         raise ConfigError(str(error)) from error
     config.html_static_path += [str(folder), str(FILES)]
-    config.mathjax_path = "vendor/mathjax/tex-mml-chtml.js"
-    # Formulas are no stops of the tab key, and are set when they come near the screen, since a long
-    # chapter has hundreds; for a printer, all of them. Sphinx has MathJax look at its own only.
-    config.mathjax3_config = {
-        "loader": {"load": ["ui/lazy"]},
-        "options": {"menuOptions": {"settings": {"inTabOrder": False}}, "lazyMargin": "600px"},
-    }
+    config.mathjax_path = assets.SCRIPT
+    # Formulas are set when they come near the screen, since a long chapter has hundreds; for a
+    # printer, all of them. Sphinx has MathJax look at its own only.
+    config.mathjax3_config = {"loader": {"load": []}, "options": {"lazyMargin": "300px"}}
     config.nb_ipywidgets_js = {}  # `ci.explorers` has unpacked the widgets
 
 

@@ -133,18 +133,16 @@ def test_the_readmes_examples_run_as_printed(tmp_path, monkeypatch):
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     tune, machines, resume = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[-3:]
     monkeypatch.chdir(tmp_path)
-    data = [(TOKENS[:4], LABELS[:4]), (TOKENS[4:], LABELS[4:])]
-
-    def scope(batches):
-        made = {"torch": torch, "zotk": zotk, "peft": peft, "lr": 0.01, "classifier": bert()}
-        return made | {"data": batches}
-
-    trained, fresh = scope(data), scope([])
-    seeded(lambda: exec(tune, trained))
-    seeded(lambda: exec(tune, fresh))
+    trained, fresh = {}, {}
+    few = tune.replace("range(settings.horizon)", "range(3)")
+    assert few != tune
+    seeded(lambda: exec(few, trained))
+    assert trained["settings"].horizon == 200 and trained["settings"].memory == "layerwise"
+    before = tune.split("log = ")[0].replace("zotk.probe(loss, net, batches, probes=16)", "None")
+    seeded(lambda: exec(before.split("settings = ")[0], fresh))
     weights = [list(found["net"].parameters()) for found in (trained, fresh)]
-    assert len(zotk.Log("run.jsonl")) == 2 and not all(map(torch.equal, *weights))
-    exec(resume, fresh)
+    assert len(zotk.Log("run.jsonl")) == 3 and not all(map(torch.equal, *weights))
+    exec(resume, fresh | {"zotk": zotk, "settings": trained["settings"]})
     assert all(map(torch.equal, *weights))
     assert "group=torch.distributed.group.WORLD" in machines  # run in test_machines
 

@@ -37,8 +37,9 @@ class Careful:
         if bent or (m.trace is not None and m.trace < 0):
             found = "is not resolved" if m.trace is None else f"is {m.trace:.3g}"
             raise ValueError(
-                f"tr H {found} where this was measured: no edge is known; measure after a few "
-                "careful steps, with a loss in a wider format, or with more probes"
+                f"tr H {found} where this was measured: no edge is known; measure with "
+                "larger batches or more probes, with a loss in a wider format, or after a few "
+                "careful steps"
             )
         if m.sigma is None:
             raise ValueError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from zotk.theory.lines import Lines, derivatives, mean_of
 
@@ -152,9 +153,8 @@ class Reach:
         if bears.all():
             return float(rates[-1]), True
         k = int(bears.argmin())
-        low, high = rates[k - 1], rates[k]
-        for _ in range(50):
-            middle = (low + high) / 2
-            grown = np.interp(middle**2 * steps / queries, self.area, self.growth)
-            low, high = (middle, high) if middle * grown <= most else (low, middle)
-        return float(low), False
+
+        def over(lr: float) -> float:
+            return float(lr * np.interp(lr**2 * steps / queries, self.area, self.growth) - most)
+
+        return float(brentq(over, rates[k - 1], rates[k], xtol=1e-12 * rates[k])), False

@@ -1,4 +1,4 @@
-/* The switch "show all code", remembered; folds open for print; wide formulas in the keyboard's reach. */
+/* The switch "show all code", remembered; folds open for print; what is wide in the keyboard's reach. */
 (() => {
   const folds = () => document.querySelectorAll("details:is(.fold-code, .fold-checks, .fold-proof)"); // no answers
   const remembered = {
@@ -22,13 +22,14 @@
   });
   addEventListener("afterprint", () => opened.forEach(each => { each.open = false; }));
 
-  // a formula or a card is a stop of the tab key only where it must be scrolled
-  const wide = new ResizeObserver(parts => parts.forEach(({target}) => {
-    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
-    else target.removeAttribute("tabindex");
-  }));
+  // what must be scrolled is a stop of the tab key, and nothing else of its kind
+  const parts = "mjx-container, .zotk-card, pre, .cell_output > .output, .pst-scrollable-table-container";
+  const cut = part => part.scrollWidth > part.clientWidth
+    || part.matches(".output") && part.scrollHeight > part.clientHeight;
+  const wide = new ResizeObserver(seen => seen.map(({target}) => [target, cut(target)])
+    .forEach(([target, stop]) => { if (stop) target.tabIndex = 0; else target.removeAttribute("tabindex"); }));
   const watched = new WeakSet();
-  const watch = root => root.querySelectorAll("mjx-container, .zotk-card").forEach(part => {
+  const watch = root => root.querySelectorAll(parts).forEach(part => {
     if (!watched.has(part)) wide.observe(part);
     watched.add(part);
   });
