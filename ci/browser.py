@@ -182,6 +182,7 @@ const waiting = () => document.readyState !== "complete"
   } while (waiting() && performance.now() < limit);
   await within(document.fonts.ready);
   try {  // what came of it is judged by what is on the page
+    while (window.MathJax && !MathJax.startup?.promise && performance.now() < limit) await sleep(50);
     await within(window.MathJax?.startup?.promise);
     await within(window.MathJax?.startup?.document?.lazyTypesetAll?.());
   } catch {}

@@ -45,6 +45,15 @@ SIZE = re.compile(r'<svg[^>]*? viewBox="0 0 ([\d.]+) ([\d.]+)"', re.DOTALL)
 PIXELS = 4 / 3  # in a point
 
 
+# formulas are set once the words are shown; the file is on its way meanwhile
+FORMULAS = re.compile(r'<script defer="defer" src="([^"]*mathjax/mathjax\.js[^"]*)"></script>')
+LATER = (
+    r'<link rel="preload" as="script" fetchpriority="low" href="\1">'
+    '<script>addEventListener("DOMContentLoaded", () => requestAnimationFrame(() =>'
+    " setTimeout(() => document.head.append("
+    r'Object.assign(document.createElement("script"), {src: "\1"})))))</script>'
+)
+
 # the theme measures every piece of code, folded or not, whenever a page changes, and so has all of
 # it laid out; `reading.js` looks at those that are shown
 MEASURED = re.compile(
@@ -62,7 +71,7 @@ def mended(html: str) -> str:
     """A page with all the changes that need no other file."""
     for pattern, replacement in PATTERNS:
         html = pattern.sub(replacement, html)
-    html = ICONS.sub("", html)
+    html = FORMULAS.sub(LATER, ICONS.sub("", html))
     if 'id="search-results"' not in html:
         html = HOLDING.sub("<script defer ", SEARCH.sub("", html))
     return html

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pydata_sphinx_theme
 import pytest
 
 from ci import markup
@@ -50,6 +51,22 @@ from ci import markup
 def test_what_is_mended(before: str, after: str) -> None:
     assert markup.mended(before) == after
     assert markup.mended(after) == after
+
+
+def test_formulas_are_set_once_the_words_are_shown() -> None:
+    page = '<script defer="defer" src="../_static/vendor/mathjax/mathjax.js?v=1"></script>'
+    found = markup.mended(page)
+    assert "defer" not in found and found.count("../_static/vendor/mathjax/mathjax.js?v=1") == 2
+    assert markup.mended(found) == found
+
+
+def test_the_theme_does_not_measure_what_is_folded() -> None:
+    """The code of the installed theme, whose pattern may change with its version."""
+    theme = Path(pydata_sphinx_theme.__file__).parent
+    (script,) = theme.rglob("static/scripts/pydata-sphinx-theme.js")
+    text = script.read_text(encoding="utf-8")
+    assert text.count("scrollWidth>") == 1
+    assert len(markup.lighter(text)) < len(text)
 
 
 def test_figures_have_their_size_before_they_load(tmp_path: Path) -> None:

@@ -33,8 +33,7 @@
     if (!watched.has(part)) wide.observe(part);
     watched.add(part);
   });
-  addEventListener("load", async () => {
-    await window.MathJax?.startup?.promise;
+  addEventListener("load", () => {
     watch(document);
     // a formula that comes near the screen is set, in a container of its own
     new MutationObserver(changes => changes.forEach(({target}) => watch(target)))
