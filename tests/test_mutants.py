@@ -347,6 +347,27 @@ def test_the_tests_that_run_a_line_judge_it(root: Path) -> None:
     assert (root / "zotk/formula.py").read_text() == FORMULA
 
 
+def test_a_trace_lasts_until_what_it_ran_changes(root: Path) -> None:
+    kept, file = root / "traces", root / "tests/test_formula.py"
+
+    def again() -> bool:
+        """Were the tests traced again?"""
+        before = (kept / "test_formula.json").stat().st_mtime_ns
+        found = tests.traced(root, kept, file)
+        assert set(found["tests"]) == {f"tests/test_formula.py::test_{n}" for n in ("area", "weak")}
+        return (kept / "test_formula.json").stat().st_mtime_ns > before
+
+    tests.traced(root, kept, file)
+    assert not again()
+    (root / "zotk/elsewhere.py").write_text("y = 1\n")  # nothing of it is run
+    assert not again()
+    for path in (root / "zotk/formula.py", file, root / "tests/conftest.py"):
+        path.touch()
+        path.write_text(path.read_text() + "\n# another word\n")
+        assert again()
+        assert not again()
+
+
 def test_a_prediction_is_judged_by_its_chapter(root: Path, capsys: Any) -> None:
     assert command.main(["--minutes", "5", "--jobs", "1", "--only", "chapters/one.md"]) == 0
     found = verdicts(root, "chapters/one.md")

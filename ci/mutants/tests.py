@@ -2,8 +2,8 @@
 
 A mutant is written in place into a copy of the repository, and a child of this process, which
 has loaded torch, Sphinx and pytest, runs the tests there. Programs that a test starts find the
-same copy, by PYTHONPATH. The lines that each test runs come from one run of all tests under a
-tracer; `.cache/mutants/traces` keeps them, by digests.
+same copy, by PYTHONPATH. The lines that each test runs come from one run of all tests under
+coverage.py; `.cache/mutants/traces` keeps them, by digests.
 """
 
 import contextlib
@@ -12,15 +12,14 @@ import json
 import os
 import shutil
 import sys
-import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
+from coverage import Coverage
 
 from ci.chapters import digest
 from ci.mutants.child import Dead, ask
@@ -98,33 +97,31 @@ class Tracer:
 
     def __init__(self, place: Path) -> None:
         self._ours = {str(path): str(path.relative_to(place)) for path in sources(place)}
-        self.lines: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        self._coverage = Coverage(data_file=None, config_file=False, include=[*self._ours])
+        self._coverage.set_option(
+            "run:disable_warnings", ["no-data-collected", "module-not-measured"]
+        )
+        self._now = ""
         self.seconds: dict[str, float] = defaultdict(float)
         self.fixtures: dict[str, list[str]] = {}
         self.failed: list[str] = []
-        self._now = self.lines[""]
 
-    def trace(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        return self._line if frame.f_code.co_filename in self._ours else None
+    def __enter__(self) -> "Tracer":
+        self._coverage.start()
+        return self
 
-    def _line(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
-        self._now.add((frame.f_code.co_filename, frame.f_lineno))
-        return self._line
+    def __exit__(self, *_: object) -> None:
+        self._coverage.stop()
 
     @contextlib.contextmanager
     def _as(self, name: str) -> Iterator[None]:
-        before, self._now = self._now, self.lines[name]
-        sys.settrace(self.trace)
-        threading.settrace(self.trace)
+        before, self._now = self._now, name
+        self._coverage.switch_context(self._now)
         try:
             yield
         finally:
             self._now = before
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_collection(self) -> Iterator[None]:
-        with self._as(""):
-            yield
+            self._coverage.switch_context(self._now)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -147,40 +144,47 @@ class Tracer:
 
     def found(self) -> dict[str, Any]:
         """For each test its seconds and the lines of each module that it runs."""
+        data = self._coverage.get_data()
+        ran: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        for path in data.measured_files():
+            for line, names in data.contexts_by_lineno(path).items():
+                for name in names:
+                    ran[name].add((self._ours[path], line))
         tests = {}
         for name, fixtures in self.fixtures.items():
-            lines = set(self.lines[name])
-            for fixture in fixtures:
-                lines |= self.lines.get(f"[{fixture}]", set())
             modules: dict[str, list[int]] = defaultdict(list)
-            for path, line in sorted(lines):
-                modules[self._ours[path]].append(line)
+            for module, line in sorted(ran[name].union(*(ran[f"[{each}]"] for each in fixtures))):
+                modules[module].append(line)
             tests[name] = {"seconds": round(self.seconds[name], 3), "lines": modules}
         return {"tests": tests, "failed": self.failed}
 
 
 def _trace(place: Path, name: str) -> dict[str, Any]:
-    tracer = Tracer(place)
-    status = run_tests(place, [name], tracer, keep=True)
-    sys.settrace(None)
+    with Tracer(place) as tracer:
+        status = run_tests(place, [name], tracer, keep=True)
     return tracer.found() | {"status": status}
 
 
 def traced(place: Path, kept: Path, test: Path) -> dict[str, Any]:
-    """The trace of one file of tests in a copy, from `kept` if nothing has changed since."""
+    """The trace of one file of tests in a copy, from `kept` if all that it ran is as it was."""
     name = test.relative_to(place).as_posix()
     file = kept / f"{test.stem}.json"
-    shared = [p for p in (place / "tests").rglob("*.py") if not p.stem.startswith("test_")]
-    key = digest([*sources(place), *shared, test], place)
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError):
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if found["key"] == key:
+        if found["key"] == _key(place, test, found["modules"]):
             return found
     found = ask(lambda: _trace(place, name), 900) or {"tests": {}, "failed": [name], "status": -1}
-    found["key"] = key
+    found["modules"] = sorted({each for ran in found["tests"].values() for each in ran["lines"]})
+    found["key"] = _key(place, test, found["modules"])
     kept.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(found), encoding="utf-8")
     return found
+
+
+def _key(place: Path, test: Path, modules: Sequence[str]) -> str:
+    """A digest of a file of tests, what tests share, and the modules that it ran."""
+    shared = [p for p in (place / "tests").rglob("*.py") if not p.stem.startswith("test_")]
+    return digest([*(place / module for module in modules), *shared, test], place)
 
 
 # ---- a mutant before its tests ----
