@@ -148,8 +148,8 @@ def complete(root: Path, source: Path, site: Path) -> None:
     for page in site.rglob("*.html"):
         text = markup.mended(page.read_text(encoding="utf-8"))
         page.write_text(markup.sized(text, page.parent), encoding="utf-8")
-    theme = site / "_static/scripts/pydata-sphinx-theme.js"
-    theme.write_text(markup.lighter(theme.read_text(encoding="utf-8")), encoding="utf-8")
+    for theme in site.glob("_static/scripts/pydata-sphinx-theme.js"):
+        theme.write_text(markup.lighter(theme.read_text(encoding="utf-8")), encoding="utf-8")
     styles.gather(site)
     downloads.prepare(site, root)
     previews.write(site)
