@@ -45,7 +45,8 @@ def gather(site: Path) -> None:
     if len({lists[page] for page in dressed}) > 1:
         raise StyleError("pages of the site have different style sheets")
     sheets = lists[dressed[0]]
-    folder = site / "_static/styles"
+    folder = site / "_static/styles"  # where the theme's are
+    folder.mkdir(exist_ok=True)
     style = "\n".join(_flat(sheet, folder.resolve()) for sheet in sheets)
     scripts = [file.read_text(encoding="utf-8") for file in (site / "_static").rglob("*.js")
                if "vendor" not in file.parts]  # fmt: skip

@@ -204,8 +204,8 @@ def test_publishing_and_a_swap_that_was_cut_off(tmp_path: Path) -> None:
 
 def fake(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     def add(folder: Path) -> None:
-        folder.mkdir(parents=True)
-        (folder / "x.js").write_text(text)
+        (folder / "vendor/mathjax").mkdir(parents=True)
+        (folder / "vendor/mathjax/x.js").write_text(text)
 
     monkeypatch.setattr(assets, "add_mathjax", add)
 
