@@ -22,7 +22,7 @@ book: $(READY) ## execute what changed, build the site (PROFILE=full: at paper s
 	$(PY) -m ci.build --profile $(PROFILE)
 
 test: check ## check the sources, test zotk and ci
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --durations=12
 
 check: $(READY) ## lint, types, numbers in the prose, cells that check and cells that show
 	$(PY) -m ruff check .

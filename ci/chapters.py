@@ -76,6 +76,13 @@ def written(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "chapters").glob("*.md"))
 
 
+def judging(root: Path) -> list[str]:
+    """The chapters that check something; every one, if none does."""
+    names = written(root)
+    text = {name: (root / f"chapters/{name}.md").read_text(encoding="utf-8") for name in names}
+    return [name for name in names if "Check(" in text[name]] or names
+
+
 def read(source: Path) -> Any:
     """A chapter's notebook, not executed."""
     return jupytext.read(source, fmt="md:myst")
@@ -222,7 +229,7 @@ def plan(
     parameters: Mapping[str, Any] | None = None,
     device: str | None = None,
 ) -> list[Chapter]:
-    """The chapters of a profile (`checks`: all that are written; else those of the book).
+    """The chapters of a profile (`checks`: all that check something; else those of the book).
 
     With `only`, those named. With `parameters` (even none), the runs go to `build/aside`, which
     no book is made from. With `device`, they compute there and have a folder of their own.
@@ -231,7 +238,7 @@ def plan(
     for name in only:
         if name not in sources:
             raise ChapterError(f"there is no chapters/{name}.md; there are {', '.join(sources)}")
-    names = list(only) or (sources if profile == "checks" else in_book(root))
+    names = list(only) or (judging(root) if profile == "checks" else in_book(root))
     if not names:
         raise ChapterError("there is no chapter to run")
 

@@ -4,9 +4,9 @@
                      [--jobs 2] [--limit SECONDS] [--parameters KEY=VALUE …]
 
 `quick` runs the chapters of the book, `full` the same with the values of `chapters/full.yml`,
-`checks` every chapter that is written, without the cells tagged `figure`. `--parameters` (also
-with nothing behind it) runs aside from the book and prints the evidence. Papermill executes; a
-chapter fails when a cell raises, warns, writes to stderr or is left out, or at the time limit.
+`checks` every chapter that checks something, without the cells tagged `figure`. `--parameters`
+(also with nothing behind it) runs aside from the book and prints the evidence. Papermill executes;
+a chapter fails when a cell raises, warns, writes to stderr or is left out, or at the time limit.
 """
 
 import argparse

@@ -524,6 +524,12 @@ def test_chapters_of_a_nested_table_of_contents(write: Write) -> None:
     assert [c.name for c in plan(root, "checks")] == ["one", "three", "two"]
 
 
+def test_checks_pass_over_a_chapter_that_checks_nothing(write: Write) -> None:
+    root = write({"one": cell('check = zotk.Check("a.b")'), "two": cell("x = 1")})
+    assert [c.name for c in plan(root, "checks")] == ["one"]
+    assert [c.name for c in plan(root, "checks", only=["two"])] == ["two"]
+
+
 # ---- preparing ----
 
 
