@@ -3,7 +3,8 @@
 Before anything runs: what is `measured` must be computed from something, and not be written like
 what is `predicted`; seeds derive from the chapter's `seed`; the claim of a check is stated in a
 `{claim}` box of the same chapter; a theorem is not hidden in bold type; every fence closes, and no
-code cell is text of another block. It cannot see whether two code paths are one formula written
+code cell is text of another block; no cell ends in a check without `;`, or Jupyter would print its
+record, code and all, under the card. It cannot see whether two code paths are one formula written
 twice.
 """
 
@@ -78,7 +79,7 @@ def lint(text: str) -> list[Finding]:
     bound = _Bindings([tree for cell, tree in trees if "parameters" not in cell.options])
     judges = set().union(*(_judges(tree) for _, tree in trees))
     for cell, tree in trees:
-        for line, message in _cell(tree, bound, judges, page.claims):
+        for line, message in [*_cell(tree, bound, judges, page.claims), *_printed(cell, tree)]:
             found.append(Finding(cell.line + line - 1, message))
     return sorted(found)
 
@@ -244,6 +245,23 @@ def _judges(tree: ast.Module) -> set[str]:
 
 def _is_check(node: ast.Call) -> bool:
     return _name(node.func) in METHODS and any(k.arg == "twins" for k in node.keywords)
+
+
+def _printed(cell: Cell, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """A cell's last line is a value: Jupyter prints it, unless a `;` follows."""
+    last = tree.body[-1] if tree.body else None
+    if not (isinstance(last, ast.Expr) and isinstance(last.value, ast.Call)):
+        return
+    if not _is_check(last.value) or "remove-output" in cell.options:
+        return
+    lines = cell.code.split("\n")[(last.end_lineno or last.lineno) - 1 :]
+    lines[0] = lines[0].encode()[last.end_col_offset or 0 :].decode()
+    if not any(line.lstrip().startswith(";") for line in lines):
+        yield (
+            last.end_lineno or last.lineno,
+            f"the cell ends in `{ast.unparse(last.value.func)}(…)`, and its record would be "
+            "printed under the card: end it with `;`",
+        )
 
 
 def _cell(

@@ -57,6 +57,7 @@ check.count(total(4), 10, twins={"less": 9})
 other = torch.Generator(device).manual_seed(seed)
 draws = np.random.default_rng(seed + 1)
 %CELL%
+pass
 ```
 
 A **Theorem** in a sentence. > not a quotation
@@ -193,6 +194,41 @@ def test_unsound_cells_are_found_at_their_lines(code: str, below: int, words: st
     assert finding.line == LINE + below
 
 
+CHECKED = "check.count(total(4), 10, twins={'t': 9})"
+
+
+@pytest.mark.parametrize(
+    ("code", "below"),
+    [(CHECKED, 0), (CHECKED + "  # ; no", 0), (CHECKED.replace(", ", ",\n    "), 2)],
+    ids=["bare", "a comment", "on three lines"],
+)
+def test_a_cell_does_not_end_in_the_record_of_a_check(code: str, below: int) -> None:
+    (finding,) = lint(CHAPTER.replace("%CELL%\npass", code))
+    assert "its record would be printed" in finding.message
+    assert finding.line == LINE + below
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        CHECKED + ";",
+        CHECKED + " ;  # no record",
+        "record = " + CHECKED,
+        f"for _ in range(1):\n    {CHECKED}",
+        CHECKED + "\nprint(total(4))",
+        "total(4)",
+    ],
+    ids=["closed", "closed and a comment", "kept", "in a loop", "not the last", "no check"],
+)
+def test_a_record_that_is_not_printed_passes(code: str) -> None:
+    assert lint(CHAPTER.replace("%CELL%\npass", code)) == []
+
+
+def test_output_that_is_removed_needs_no_semicolon() -> None:
+    cell = f"```{{code-cell}} ipython3\n:tags: [remove-output]\n\n{CHECKED}\n```"
+    assert lint(CHAPTER.replace("%CELL%", "") + "\n" + cell + "\n") == []
+
+
 @pytest.mark.parametrize(
     "prose",
     [
@@ -238,7 +274,7 @@ def test_the_chapters_of_this_book_are_clean() -> None:
     ("before", "after", "line", "message"),
     [
         ("\n# Sums", "\n````{note}\n# Sums", 8, "this code cell is text of `````{note}` of line 5"),
-        ("%CELL%\n```\n", "%CELL%\n", LINE - 8, "is never closed"),
+        ("%CELL%\npass\n```\n", "%CELL%\n", LINE - 8, "is never closed"),
     ],
 )
 def test_a_stray_fence_is_seen(before: str, after: str, line: int, message: str) -> None:
