@@ -16,7 +16,7 @@ from fontTools.ttLib import TTFont
 LINK = re.compile(r'[ \t]*<link(?=[^>]*\brel="stylesheet")[^>]*?href="([^"?]*)[^"]*"[^>]*>\n?')
 IMPORT = re.compile(r'@import "([^"]+)";')
 ADDRESS = re.compile(r"url\((?!data:|#)[\"']?([^\"')]+)[\"']?\)")
-ICON = re.compile(r'\.fa-([a-z0-9-]+):+before\{content:"([^"]*)"\}')
+ICON = re.compile(r'((?:\.fa-[a-z0-9-]+:+before,)*\.fa-[a-z0-9-]+:+before)\{content:"([^"]*)"\}')
 NAME = re.compile(r"\bfa-([a-z0-9-]+)")
 DRAWN = re.compile(r"[\ue000-\uf8ff]")  # characters that only a font of icons draws
 ESCAPED = re.compile(r"\\([0-9a-f]{4,6}) ?")
@@ -51,7 +51,9 @@ def gather(site: Path) -> None:
     scripts = [file.read_text(encoding="utf-8") for file in (site / "_static").rglob("*.js")
                if "vendor" not in file.parts]  # fmt: skip
     shown = {name for text in (*pages.values(), *scripts) for name in NAME.findall(text)}
-    style = ICON.sub(lambda rule: rule[0] if rule[1] in shown else "", style)
+    style = ICON.sub(  # an icon may have several names
+        lambda rule: rule[0] if shown.intersection(NAME.findall(rule[1])) else "", style
+    )
     _icons(style, folder)
     name = f"site.{hashlib.sha256(style.encode()).hexdigest()[:16]}.css"
     (folder / name).write_text(style, encoding="utf-8")

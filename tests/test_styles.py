@@ -31,7 +31,8 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "_static/first.css").write_text(f'@import "base.css";b{{content:"{MOON}"}}')
     (tmp_path / "_static/styles/second.css").write_text(
         "@font-face{font-family:Icons;src:url(../vendor/fonts/icons.woff2)}"
-        f'.fa-sun:before{{content:"{SUN}"}}.fa-list:before{{content:"{LIST}"}}'
+        f'.fa-bright:before,.fa-sun:before,.fa-day:before{{content:"{SUN}"}}'
+        f'.fa-items:before,.fa-list:before{{content:"{LIST}"}}.fa-sun{{color:red}}'
     )
     (tmp_path / "chapters").mkdir()
     (tmp_path / "intro.html").write_text(PAGE.format(up=""))
@@ -48,7 +49,7 @@ def test_pages_have_one_sheet_with_all_rules_in_order(site: Path) -> None:
     assert re.sub(r"\s", "", text) == (
         'a{background:url("../file.png")}b{content:"' + MOON + '"}'
         '@font-face{font-family:Icons;src:url("../vendor/fonts/icons.woff2")}'
-        '.fa-sun:before{content:"' + SUN + '"}'
+        '.fa-bright:before,.fa-sun:before,.fa-day:before{content:"' + SUN + '"}.fa-sun{color:red}'
     )
     for page, up in (("intro.html", ""), ("chapters/one.html", "../")):
         found = (site / page).read_text()
