@@ -2,11 +2,11 @@
 
     python -m ci.browse build/html --shots build/shots
 
-A page fails on: a rule of axe-core in the light or the dark theme, on a desk or a phone; a request
-to anyone but this server, a failed request, a script error, an unset formula, an explorer without
-sliders, a broken image or one without a text alternative, a slider deaf to the arrow keys, content
-wider than a phone. The faults of ci.links are listed too. The figures go to one contact sheet
-(ci.contact).
+A page fails on: a rule of axe-core on a desk or a phone, one about colours also in the dark theme;
+a request to anyone but this server, a failed request, a script error, an unset formula, an explorer
+without sliders, a broken image or one without a text alternative, a slider deaf to the arrow keys,
+content wider than a phone. The faults of ci.links are listed too. The figures go to one contact
+sheet (ci.contact).
 """
 
 import argparse

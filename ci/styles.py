@@ -1,4 +1,4 @@
-"""One style sheet and one small font of icons for a built site, in place of seventeen and of three.
+"""One style sheet for a built site in place of seventeen, and fonts of those icons that it shows.
 
 A browser shows nothing before it has all of a page's style sheets. The theme's names two thousand
 icons, of which pages show some twenty.

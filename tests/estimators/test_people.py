@@ -138,8 +138,7 @@ def test_the_readmes_examples_run_as_printed(tmp_path, monkeypatch):
     assert few != tune
     seeded(lambda: exec(few, trained))
     assert trained["settings"].horizon == 200 and trained["settings"].memory == "layerwise"
-    before = tune.split("log = ")[0].replace("zotk.probe(loss, net, batches, probes=32)", "None")
-    seeded(lambda: exec(before.split("settings = ")[0], fresh))
+    seeded(lambda: exec(tune.split("measured = ")[0], fresh))
     weights = [list(found["net"].parameters()) for found in (trained, fresh)]
     assert len(zotk.Log("run.jsonl")) == 3 and not all(map(torch.equal, *weights))
     exec(resume, fresh | {"zotk": zotk, "settings": trained["settings"]})
