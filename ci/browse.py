@@ -140,6 +140,7 @@ def visit(driver: webdriver.Chrome, origin: str, page: str, shots: Path) -> Visi
         for slider in driver.find_elements(By.CSS_SELECTOR, SLIDERS):
             faults += [fault for fault in [_press(driver, slider)] if fault]
         driver.execute_script(UNFOLD)
+        settle(driver)
         for kind, cases in driver.execute_script(FACTS).items():
             said = [links.alt_fault(*c) if kind == "img" else f"{kind}: {c}" for c in cases]
             faults += [fault for fault in said if fault]

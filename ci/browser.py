@@ -187,6 +187,8 @@ const waiting = () => document.readyState !== "complete"
     await within(window.MathJax?.startup?.document?.lazyTypesetAll?.());
   } catch {}
   await sleep(150);
+  await within(document.fonts.ready);  // those that formulas asked for
+  await sleep(50);
 })().then(() => done(), error => done(String(error)));
 """
 

@@ -67,8 +67,8 @@ def differences(values_at: Values, how: How) -> tuple[tuple[float, ...], float, 
     if all(a == b for a, b in pairs) and not isinstance(how.directions, Coordinate):
         warnings.warn(
             f"the loss is {pairs[0][0]} at both ends of every pair: it does not see the "
-            "parameters, is flat or a step function here, or rounds the difference away "
-            "(a larger eps, or a loss in a wider format)",
+            "parameters, is flat or a step function here, or rounds the difference away; now and "
+            "then that is harmless, else a larger eps or a loss in a wider format helps",
             stacklevel=4,
         )
     coefficients = tuple((a - b) / (width * how.queries) for a, b in pairs)

@@ -151,9 +151,10 @@ def _judge(theta: Mapping[str, Tensor], draws: Sequence[Sequence[Tensor]], eps: 
         return f"eps of {_rounded_up(least)} or more moves every tensor"
 
     if moved < 0.01 * asked:
+        largest = max(float(t.abs().max()) for t in theta.values() if t.numel())
         raise ValueError(
-            f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries; a larger eps is "
-            f"needed, {serves()}"
+            f"eps is {eps}: θ + εz = θ in {asked - moved} of {asked} entries, the largest "
+            f"{largest:.2g}; a larger eps is needed, {serves()}, unless the run has blown up"
         )
     named = list(zip(theta, found, strict=True))
     still = [

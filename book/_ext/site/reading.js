@@ -33,6 +33,11 @@
     if (!watched.has(part)) wide.observe(part);
     watched.add(part);
   });
+  // glyphs of another font overflow a box that keeps its size: observed anew, it is looked at again
+  document.fonts.addEventListener("loadingdone", () => document.querySelectorAll(parts).forEach(part => {
+    wide.unobserve(part);
+    if (watched.has(part)) wide.observe(part);
+  }));
   addEventListener("load", () => {
     watch(document);
     // a formula that comes near the screen is set, in a container of its own
