@@ -40,8 +40,8 @@ chapter: $(READY) ## run one chapter beside the book: CH=name P="seed=3 draws=10
 	$(PY) -m ci.checkcells $(addsuffix .md,$(addprefix chapters/,$(CH)))
 	$(PY) -m ci.run --only $(CH) --parameters $(P)
 
-verify: $(READY) ## all checks under another seed of the book: SEED=7
-	$(PY) -m ci.run --profile checks --seed $(SEED)
+verify: $(READY) ## all checks under another seed of the book: SEED=7 (CH="name …": of these chapters)
+	$(PY) -m ci.run --profile checks --seed $(SEED) $(if $(CH),--only $(CH))
 
 browse: book ## open every page in headless Chromium, and a chapter in JupyterLab
 	$(PY) -m ci.browse build/html

@@ -49,8 +49,9 @@ axe.run(context, options).then(
 """
 
 
-# glyphs are hidden from readers of the tree, who have the MathML beside them, and take their colour
-# from the words around: half of the elements of a chapter, and of the time
+# what has its colour from elsewhere is asked there. Glyphs are hidden from readers of the tree, who
+# have the MathML beside them, and take their colour from the words around; no rule looks into the
+# MathML; of the tokens of one kind in blocks of one kind one stays. They are most of a chapter.
 BARE = """
 const glyphs = [...document.querySelectorAll("mjx-container > mjx-math")];
 const boxes = glyphs.map(each => each.getBoundingClientRect());
@@ -59,6 +60,19 @@ glyphs.forEach((each, i) => {
   const {width, height} = boxes[i];
   each.style.cssText = `display: inline-block; width: ${width}px; height: ${height}px`;
 });
+const spoken = document.querySelectorAll("mjx-assistive-mml > math");
+spoken.forEach(each => each.replaceChildren(each.textContent));
+const kinds = new Set();
+for (const block of document.querySelectorAll(".highlight pre")) {
+  let around = "";
+  for (let e = block, k = 0; e && k < 5; e = e.parentElement, k++) around += ` < ${e.className}`;
+  for (const token of block.querySelectorAll("span")) {
+    const kind = token.className + around;
+    if (kinds.has(kind) && !token.id) token.replaceWith(...token.childNodes);
+    kinds.add(kind);
+  }
+  block.normalize();
+}
 """
 
 
@@ -102,7 +116,7 @@ def _script() -> str:
 def examine(driver: webdriver.Chrome, options: Mapping[str, Any] = OPTIONS) -> list[dict[str, Any]]:
     """The rules that the page in front of the browser violates, as axe-core tells them.
 
-    It takes the glyphs of formulas off the page.
+    It takes the glyphs of formulas and most tokens of code off the page.
     """
     driver.execute_script(BARE)
     if not driver.execute_script("return Boolean(window.axe)"):

@@ -59,6 +59,9 @@ PAGES = {
     "faint": '<p style="color: #aaa">faint words</p>',
     "faint-in-the-dark": '<p style="color: #333">words for daylight only</p>',
     "faint-on-a-phone": "<style>@media (width < 500px) { p { color: #aaa } }</style><p>words</p>",
+    "faint-token": "<style>.highlight .n { color: #aaa }</style>"
+    '<div class="highlight"><pre tabindex="0"><span class="k">for</span> <span class="k">in</span> '
+    '<span class="n">names</span></pre></div>',
     "nested": '<details><summary>all <a href="sound.html">of it</a></summary>x</details>',
     "dead-explorer": '<div class="explorer"><img src="dot.svg" alt="a dot"></div>',
     "small-slider": LIVE.format(name='aria-label="knob"').replace("24px", "16px"),
@@ -81,6 +84,7 @@ EXPECTED = {
     "faint": "color-contrast, light theme, 1280 px",
     "faint-in-the-dark": "color-contrast, dark theme, 1280 px",
     "faint-on-a-phone": "color-contrast, light theme, 390 px",
+    "faint-token": "color-contrast, light theme, 1280 px",
     "nested": "nested-interactive, light theme, 1280 px",
     "dead-explorer": "explorer without sliders",
     "small-slider": "slider less than 24 px high",
