@@ -24,20 +24,21 @@ SLIDER = (
     '<p id="v">1</p></section>'
 )
 LIVE = SLIDER + "<script>k.oninput = () => {{ v.textContent = k.value }}</script>"
-# ten letters that overflow their box until the font for them is there; a font loads when it is used
+# ten letters that overflow their box until their font is there; a font loads when it is used.
+# The picture is a fault until they have been a stop
 LATE_FONT = """
 <style>
   mjx-container { display: inline-block; overflow-x: auto }
   mjx-container { width: 60px; height: 40px; font: 16px late, monospace }
 </style>
-<article><mjx-container>iiiiiiiiii</mjx-container></article>
+<article><mjx-container>iiiiiiiiii</mjx-container><img src="dot.svg"></article>
 <script src="reading.js"></script>
 <script>
   const stop = document.querySelector("mjx-container");
   const late = new FontFace("late", "url(cmr10.ttf)", {display: "swap"});
   new MutationObserver((_, once) => {
     if (!stop.hasAttribute("tabindex")) return;
-    stop.dataset.was = "a stop";
+    document.querySelector("img").remove();
     once.disconnect();
     document.fonts.add(late);
   }).observe(stop, {attributes: true});

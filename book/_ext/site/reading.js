@@ -35,8 +35,9 @@
   });
   // glyphs of another font overflow a box that keeps its size: observed anew, it is looked at again
   document.fonts.addEventListener("loadingdone", () => document.querySelectorAll(parts).forEach(part => {
+    if (!watched.has(part)) return;
     wide.unobserve(part);
-    if (watched.has(part)) wide.observe(part);
+    wide.observe(part);
   }));
   addEventListener("load", () => {
     watch(document);
