@@ -34,8 +34,6 @@ def missing(source: str, given: set[str]) -> set[str]:
 @pytest.mark.parametrize("part", PASTED)
 def test_a_block_needs_a_seed_and_the_imports_only(part: str) -> None:
     before = {"net", "loss", "batches", "measured", "settings"} if part == PASTED[1] else set()
-        {"net", "loss", "batches", "measured", "settings"} if part == PASTED[1] else set()
-    )
     assert missing(block(part), GIVEN | before) == set()
 
 
